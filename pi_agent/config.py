@@ -1,0 +1,149 @@
+"""`config.toml`: frozen dataclasses, unknown keys refused with a suggestion, environment above file."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pi_agent.contract.errors import ConfigError
+from pi_agent.contract.files import atomic_write
+from pi_agent.contract.strict import Mismatch, build
+from pi_agent.contract.windows import Period, parse_period, parse_reset
+from pi_agent.errors import NoConfig
+from pi_agent.paths import Home
+
+PROTOCOLS = ("http",)
+
+
+@dataclass(frozen=True)
+class OracleConfig:
+    """Whom to ask. `timeout` in seconds for one answer; `attempts`: how often one image may be tried in a run."""
+
+    url: str
+    protocol: str = "http"
+    api_key_file: str = ""
+    timeout: float = 30.0
+    attempts: int = 3
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}")
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"url {self.url!r} must look like http://host:port")
+        if parts.username or parts.password or parts.query:
+            raise ValueError("url must hold no user, password or query: put the key into a file")
+        if not 0.1 <= self.timeout <= 600 or not 1 <= self.attempts <= 10:
+            raise ValueError("timeout must be 0.1 to 600 seconds, attempts 1 to 10")
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """How many queries per period; the period is aligned to the UTC time `reset`."""
+
+    daily_quota: int
+    period: str = "24h"
+    reset: str = "00:00"
+
+    def __post_init__(self) -> None:
+        if self.daily_quota < 0:
+            raise ValueError("daily_quota must not be negative")
+        self.window_period()
+
+    def window_period(self) -> Period:
+        """The period as seconds and offset."""
+        return Period(parse_period(self.period), parse_reset(self.reset))
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole file."""
+
+    oracle: OracleConfig
+    budget: BudgetConfig = field(default_factory=lambda: BudgetConfig(daily_quota=0))
+
+
+def load_config(home: Home) -> Config:
+    """Read `config.toml`, apply `PI_AGENT_<SECTION>_<KEY>`. Raises `ConfigError` (78)."""
+    try:
+        text = home.config.read_text(encoding="utf-8")
+    except FileNotFoundError as exc:
+        raise NoConfig(path=home.config) from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(path=home.config, reason=f"cannot be read ({exc})") from exc
+    try:
+        data = tomllib.loads(text)
+        for section, cls in (("oracle", OracleConfig), ("budget", BudgetConfig)):
+            for key in dataclasses.fields(cls):
+                value = os.environ.get(f"PI_AGENT_{section.upper()}_{key.name.upper()}")
+                if value is not None:
+                    data.setdefault(section, {})[key.name] = _from_text(value, str(key.type))
+        return build(Config, data)
+    except (tomllib.TOMLDecodeError, Mismatch) as exc:
+        raise ConfigError(
+            path=home.config, reason=str(exc), hint="correct the file, or run pi-agent init again"
+        ) from exc
+
+
+def _from_text(value: str, type_name: str) -> Any:
+    try:
+        return {"int": int, "float": float}.get(type_name, str)(value)
+    except ValueError:
+        return value  # the dataclass check names the key and what it expects
+
+
+def save_config(home: Home, config: Config) -> None:
+    """Write `config.toml` (0600) in the order of the dataclasses."""
+    lines = ["# Written by pi-agent init. The API key itself never stands here, only the name of its file.", ""]
+    for section in dataclasses.fields(config):
+        lines.append(f"[{section.name}]")
+        part = getattr(config, section.name)
+        lines += [f"{f.name} = {_toml(getattr(part, f.name))}" for f in dataclasses.fields(part)]
+        lines.append("")
+    with atomic_write(home.config, mode=0o600) as stream:
+        stream.write("\n".join(lines).encode())
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, str):
+        escaped = "".join(c if c.isprintable() and c not in '"\\' else f"\\u{ord(c):04x}" for c in value)
+        return f'"{escaped}"'
+    return repr(value)
+
+
+def read_api_key(oracle: OracleConfig) -> str | None:
+    """The key from systemd's credentials folder or from `api_key_file`; None where none is configured.
+
+    Raises `ConfigError` (78) for a file that others may read, that is empty or that holds more than one line.
+    """
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    if credentials and (Path(credentials) / "api-key").is_file():
+        return _one_line(Path(credentials) / "api-key")  # systemd itself guards this folder
+    if not oracle.api_key_file:
+        return None
+    path = Path(oracle.api_key_file).expanduser()
+    try:
+        mode = path.stat().st_mode
+    except OSError as exc:
+        raise ConfigError(
+            path=path, reason="the API key file cannot be read", hint="check oracle.api_key_file"
+        ) from exc
+    if not stat.S_ISREG(mode) or mode & 0o077:
+        raise ConfigError(path=path, reason="others may read this secret", hint=f"run: chmod 600 {path}")
+    return _one_line(path)
+
+
+def _one_line(path: Path) -> str:
+    try:
+        key = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(path=path, reason="the API key file cannot be read as text") from exc
+    if not key or len(key) > 4096 or any(c.isspace() for c in key):
+        raise ConfigError(path=path, reason="the file must hold exactly one key", hint="one line, no spaces")
+    return key

@@ -1,0 +1,70 @@
+"""What an oracle said about one image, checked before anything believes it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+MAX_CLASSES = 4096
+SUM_TOLERANCE = 0.02
+"""Servers round; ten thousand classes rounded to two decimals would exceed this, twelve never do."""
+
+
+class BadAnswer(ValueError):
+    """The oracle's answer cannot be believed; the text says why."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer. `vector`: float32, shape (classes,); for kind `scores` non-negative and summing to one."""
+
+    kind: str
+    classes: tuple[str, ...]
+    vector: npt.NDArray[np.float32]
+
+    @property
+    def label(self) -> str:
+        """The class with the highest value."""
+        return self.classes[int(np.argmax(self.vector))]
+
+
+@dataclass(frozen=True)
+class ServerBudget:
+    """What an oracle says of our quota: queries left, and seconds until its own window ends."""
+
+    remaining: int
+    reset_in: float
+
+
+def parse_scores(payload: Mapping[str, Any], expected: Sequence[str] | None = None) -> Answer:
+    """Check `{"classes": [...], "scores": [...]}` and return it as an `Answer` of kind `scores`.
+
+    `expected`: the class names of earlier answers of the same oracle; others are refused, in name, number and order.
+    Raises `BadAnswer`.
+    """
+    classes, scores = payload.get("classes"), payload.get("scores")
+    if not isinstance(classes, list) or not isinstance(scores, list):
+        raise BadAnswer("no lists `classes` and `scores` in it")
+    if not 2 <= len(classes) <= MAX_CLASSES or len(classes) != len(scores):
+        raise BadAnswer(f"{len(classes)} classes but {len(scores)} scores")
+    if not all(isinstance(c, str) and 0 < len(c) <= 200 for c in classes) or len(set(classes)) != len(classes):
+        raise BadAnswer("class names must be distinct texts")
+    if not all(isinstance(s, int | float) and not isinstance(s, bool) and math.isfinite(s) for s in scores):
+        raise BadAnswer("scores must be finite numbers")
+    if expected is not None and tuple(classes) != tuple(expected):
+        raise BadAnswer(
+            f"{len(classes)} classes where the same oracle had {len(expected)}, or others, or another order"
+        )
+    if min(scores) < 0 or abs(sum(scores) - 1) > SUM_TOLERANCE:
+        raise BadAnswer(f"scores must be non-negative and sum to 1, not to {sum(scores):.4g}")
+    return Answer("scores", tuple(classes), np.asarray(scores, dtype=np.float32))
+
+
+def as_json_list(vector: npt.NDArray[np.float32]) -> list[float]:
+    """Shortest decimal numbers that give exactly the same float32 back."""
+    return [float(f"{v:.9g}") for v in vector.astype(np.float32)]

@@ -1,0 +1,101 @@
+"""Files that are either whole or absent: atomic writes, hashes, guarded reads."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from pi_agent.contract.errors import RefusedInput, from_os_error
+
+MAX_JSON_BYTES = 8 * 1024 * 1024
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
+    """Open a binary file that appears under `path`, whole and durable, only when the block ends well.
+
+    Raises `StorageError` (74) or `CannotCreate` (73); a failed write leaves nothing behind.
+    """
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as exc:
+        raise from_os_error(exc, path) from exc
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, mode)
+        os.replace(name, path)
+        sync_folder(path.parent)
+    except OSError as exc:
+        raise from_os_error(exc, path) from exc
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, data: dict[str, Any], mode: int = 0o644) -> None:
+    """Write `data` atomically, indented, keys in the given order."""
+    with atomic_write(path, mode) as stream:
+        stream.write((json.dumps(data, indent=2) + "\n").encode())
+
+
+def read_limited(path: Path, limit: int) -> bytes:
+    """Read a regular file of at most `limit` bytes, not following a final symbolic link.
+
+    Raises `RefusedInput` (65) for anything else: an adversary may hand us a FIFO, a device or a terabyte.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as exc:
+        raise RefusedInput(path=path, reason=exc.strerror or "cannot be opened", hint="check the path") from exc
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise RefusedInput(path=path, reason="not a regular file", hint="give the path of an ordinary file")
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise RefusedInput(path=path, reason=f"larger than {limit // 1024} KiB", hint="")
+    return data
+
+
+def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
+    """Read a JSON object from a file that may come from anybody. Raises `RefusedInput` (65)."""
+    return parse_json(read_limited(path, limit), str(path))
+
+
+def parse_json(data: bytes, where: str) -> dict[str, Any]:
+    """Parse one JSON object; NaN, infinities, deep nesting and non-objects are refused with `RefusedInput` (65)."""
+
+    def no_constants(name: str) -> None:
+        raise ValueError(f"{name} is not JSON")
+
+    try:
+        value = json.loads(data, parse_constant=no_constants)
+    except (ValueError, RecursionError) as exc:
+        raise RefusedInput(path=where, reason=f"not valid JSON ({exc})") from exc
+    if not isinstance(value, dict):
+        raise RefusedInput(path=where, reason="a JSON object is expected")
+    return value
+
+
+def sha256_hex(data: bytes) -> str:
+    """SHA-256 of `data` in lower-case hexadecimal."""
+    return hashlib.sha256(data).hexdigest()

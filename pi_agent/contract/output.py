@@ -1,0 +1,128 @@
+"""How both programs speak: results to stdout, everything else to stderr, one JSON object under `--json`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from pi_agent.contract.errors import Exit, MagpieError, from_os_error
+
+_SYSLOG_LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+
+
+class Command(Protocol):
+    """The part of a click command that `run` needs."""
+
+    def main(self, args: Sequence[str] | None, prog_name: str, standalone_mode: bool) -> Any: ...
+
+
+class JournalFormatter(logging.Formatter):
+    """Prefixes each line with journald's `<N>` priority."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"<{_SYSLOG_LEVELS.get(record.levelno, 6)}>{super().format(record)}"
+
+
+def say(text: str = "") -> None:
+    """Write one line of a result to stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def emit(command: str, data: dict[str, Any], text: Iterable[str], *, as_json: bool) -> None:
+    """Print a command's result: either its JSON object or its lines of text."""
+    if as_json:
+        say(json.dumps({"schema": f"{command}/1", **data}, sort_keys=False))
+    else:
+        for line in text:
+            say(line)
+    sys.stdout.flush()
+
+
+def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> list[str]:
+    """Lines of a plain text table; numbers are right-aligned by their look."""
+    cells = [[str(c) for c in row] for row in rows]
+    widths = [max(len(header[i]), *(len(r[i]) for r in cells)) if cells else len(header[i]) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        parts = [c.rjust(w) if c[:1].isdigit() else c.ljust(w) for c, w in zip(row, widths, strict=True)]
+        return "  ".join(parts).rstrip()
+
+    return [line(header), "  ".join("-" * w for w in widths), *(line(row) for row in cells)]
+
+
+def start_logging(verbose: bool = False) -> None:
+    """Log to stderr; with journald priorities where systemd reads our stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    plain = "%(levelname)s %(name)s: %(message)s"
+    handler.setFormatter(
+        JournalFormatter("%(message)s") if os.environ.get("JOURNAL_STREAM") else logging.Formatter(plain)
+    )
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+def _report(error: dict[str, Any], as_json: bool) -> None:
+    body = error["error"]
+    if as_json:
+        line = json.dumps(error)
+    else:
+        line = f"error: {body['message']}" + (f"\n  hint: {body['hint']}" if body["hint"] else "")
+    with contextlib.suppress(OSError):
+        sys.stderr.write(line + "\n")
+
+
+def _as_error(kind: str, message: str, hint: str, code: int) -> dict[str, Any]:
+    return {"error": {"kind": kind, "message": message, "hint": hint, "exit": int(code)}}
+
+
+def run(command: Command, program: str, argv: Sequence[str] | None = None) -> int:
+    """Run a click command and turn every outcome into the documented exit code and a one-line message.
+
+    Click's own exceptions are recognised by their `format_message`, so that this module needs no click.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in arguments
+    try:
+        code = command.main(args=arguments, prog_name=program, standalone_mode=False)
+        sys.stdout.flush()
+        return int(code) if isinstance(code, int) else Exit.OK
+    except MagpieError as exc:
+        _report(exc.as_dict(), as_json)
+        return exc.exit_code
+    except BrokenPipeError:
+        # The reader (head, less) has gone: not an error of ours; stop Python from flushing into the void at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+    except OSError as exc:
+        error = from_os_error(exc)
+        _report(error.as_dict(), as_json)
+        return error.exit_code
+    except KeyboardInterrupt:
+        _report(_as_error("Interrupted", "interrupted", "run the same command again to go on", 130), as_json)
+        return Exit.INTERRUPTED
+    except Exception as exc:
+        if hasattr(exc, "format_message"):
+            code = int(getattr(exc, "exit_code", Exit.USAGE))
+            _report(_as_error("Usage", exc.format_message(), f"see `{program} --help`", code), as_json)
+            return code
+        if type(exc).__name__ == "Abort":
+            _report(_as_error("Interrupted", "interrupted", "run the same command again to go on", 130), as_json)
+            return Exit.INTERRUPTED
+        _report(
+            _as_error(
+                "Bug",
+                f"unexpected {type(exc).__name__}: {exc}",
+                f"this is a bug in {program}: please report it with the command and the lines below",
+                Exit.BUG,
+            ),
+            as_json,
+        )
+        if not as_json:
+            traceback.print_exc()
+        return Exit.BUG

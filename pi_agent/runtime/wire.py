@@ -1,0 +1,70 @@
+"""Walk protobuf bytes without a schema library: fields, varints, lengths, all bounds checked.
+
+Only what ONNX files need. The caller decides which fields are messages; nothing is copied but slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+
+class WireError(ValueError):
+    """These bytes are no protobuf message."""
+
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+
+
+def fields(data: memoryview) -> Iterator[tuple[int, int, int, memoryview]]:
+    """Yield (field number, wire type, varint value, payload) of one message; the payload of a number is empty.
+
+    Raises `WireError` for truncated data, over-long varints, groups and field number zero.
+    """
+    position, end = 0, len(data)
+    empty = data[:0]
+    while position < end:
+        key, position = varint(data, position)
+        number, wire = key >> 3, key & 7
+        if number == 0:
+            raise WireError("field number zero")
+        if wire == VARINT:
+            value, position = varint(data, position)
+            yield number, wire, value, empty
+        elif wire == BYTES:
+            length, position = varint(data, position)
+            if length > end - position:
+                raise WireError("a field reaches beyond its message")
+            yield number, wire, 0, data[position : position + length]
+            position += length
+        elif wire in (FIXED32, FIXED64):
+            width = 4 if wire == FIXED32 else 8
+            if width > end - position:
+                raise WireError("a number is cut short")
+            yield number, wire, 0, data[position : position + width]
+            position += width
+        else:
+            raise WireError(f"wire type {wire} is not used by ONNX")
+
+
+def varint(data: memoryview, position: int) -> tuple[int, int]:
+    """Decode one base-128 number of at most ten bytes; returns value and next position."""
+    value = 0
+    for count in range(10):
+        if position + count >= len(data):
+            raise WireError("a number is cut short")
+        byte = data[position + count]
+        value |= (byte & 0x7F) << (7 * count)
+        if byte < 0x80:
+            return value & 0xFFFF_FFFF_FFFF_FFFF, position + count + 1
+    raise WireError("a number is longer than ten bytes")
+
+
+def packed(wire: int, value: int, payload: memoryview) -> list[int]:
+    """A repeated int64 field in either spelling: one value, or many packed. Raises `WireError`."""
+    if wire == VARINT:
+        return [value]
+    values, position = [], 0
+    while position < len(payload):
+        value, position = varint(payload, position)
+        values.append(value)
+    return values

@@ -1,0 +1,125 @@
+"""The model folder: `model.safetensors`, `model.onnx`, `manifest.json`; written whole, checked when read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import safetensors.torch
+from torch import nn
+
+from pi_agent import __version__
+from pi_agent.contract.errors import RefusedModel, from_os_error
+from pi_agent.contract.files import atomic_write, read_limited, sha256_hex
+from pi_agent.contract.manifest import InputSpec, Manifest, load_manifest, save_manifest
+from pi_agent.prepare import network_input
+from training_host.export.onnx import to_onnx
+from training_host.nets import build_net
+
+WEIGHTS, ONNX = "model.safetensors", "model.onnx"
+MAX_MODEL_BYTES = 512 * 1024 * 1024
+
+
+def make_folder(folder: Path) -> Path:
+    """Create an output folder. Raises `CannotCreate` (73), `StorageError` (74)."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise from_os_error(exc, folder) from exc
+    return folder
+
+
+def save_model(
+    folder: Path,
+    model: nn.Module,
+    arch: str,
+    classes: tuple[str, ...],
+    spec: InputSpec,
+    *,
+    provenance: dict[str, Any],
+    metrics: dict[str, Any],
+    opset: int = 18,
+) -> Manifest:
+    """Write weights, ONNX (parity checked) and manifest; the manifest last, so that a half-written folder has none."""
+    make_folder(folder)
+    model = model.to("cpu").eval()
+    weights = safetensors.torch.save({k: v.contiguous() for k, v in model.state_dict().items()})
+    onnx = to_onnx(model, spec, opset)
+    for name, data in ((WEIGHTS, weights), (ONNX, onnx)):
+        with atomic_write(folder / name) as stream:
+            stream.write(data)
+    manifest = Manifest(
+        name=folder.name,
+        arch=arch,
+        classes=classes,
+        onnx_sha256=sha256_hex(onnx),
+        input=spec,
+        opset=opset,
+        width=getattr(model, "width", 0),
+        weights_sha256=sha256_hex(weights),
+        provenance={"made_by": f"train-host {__version__}", "made_at": _now(), **provenance},
+        metrics=metrics,
+    )
+    save_manifest(folder, manifest)
+    return manifest
+
+
+def save_variant(folder: Path, base: Manifest, onnx: bytes, **changes: Any) -> Manifest:
+    """Write a folder that holds another ONNX form of a model (int8, say), with the base's manifest adjusted."""
+    make_folder(folder)
+    with atomic_write(folder / ONNX) as stream:
+        stream.write(onnx)
+    provenance = {**base.provenance, "made_at": _now(), **changes.pop("provenance", {})}
+    manifest = replace(
+        base, name=folder.name, onnx_sha256=sha256_hex(onnx), weights_sha256="", provenance=provenance, **changes
+    )
+    save_manifest(folder, manifest)
+    return manifest
+
+
+def load_network(folder: Path) -> tuple[nn.Module, Manifest]:
+    """The torch network of a model folder, in eval mode. Raises `RefusedModel` (65)."""
+    manifest = load_manifest(folder)
+    data = read_limited(folder / WEIGHTS, MAX_MODEL_BYTES)
+    if sha256_hex(data) != manifest.weights_sha256:
+        raise RefusedModel(path=folder / WEIGHTS, reason="not the weights that the manifest names", hint="export again")
+    model = build_net(manifest.arch, len(manifest.classes), seed=0)
+    try:
+        model.load_state_dict(safetensors.torch.load(data))
+    except (RuntimeError, safetensors.SafetensorError) as exc:
+        reason = f"the weights do not fit {manifest.arch} ({str(exc).splitlines()[0]})"
+        raise RefusedModel(path=folder / WEIGHTS, reason=reason) from exc
+    return model.eval(), manifest
+
+
+class OnnxModel:
+    """A model folder (or the .onnx in it) run with ONNX Runtime, as it is shipped. Only for files we made ourselves."""
+
+    def __init__(self, path: Path, threads: int = 2) -> None:
+        """Raises `RefusedModel` (65) when the file is not the one that its manifest names."""
+        self.folder = path if path.is_dir() else path.parent
+        self.manifest = load_manifest(self.folder)
+        data = read_limited(path / ONNX if path.is_dir() else path, MAX_MODEL_BYTES)
+        if sha256_hex(data) != self.manifest.onnx_sha256:
+            raise RefusedModel(path=path, reason="not the ONNX file that its manifest names", hint="export it again")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
+        self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+    def predict(self, images: npt.NDArray[np.uint8], batch: int = 64) -> npt.NDArray[np.float32]:
+        """Outputs, float32 (n, classes), for uint8 images (n, height, width, 3) of the network's size."""
+        name = self._session.get_inputs()[0].name
+        parts = []
+        for start in range(0, len(images), batch):
+            inputs = network_input(images[start : start + batch], self.manifest.input)
+            parts.append(self._session.run(None, {name: inputs})[0])
+        return np.concatenate(parts).astype(np.float32)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

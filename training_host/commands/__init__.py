@@ -1,0 +1,1 @@
+"""One click verb per file; no logic here."""

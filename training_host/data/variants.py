@@ -1,0 +1,45 @@
+"""Pictures derived from pictures: the "augmented" evaluation set, and augmented queries of an adversary."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def derive(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """One random variant of a uint8 RGB picture, same shape: mirror, turn, crop, exposure, colour, blur.
+
+    Stronger than what training uses: turns up to 20 degrees, crops down to 75 % of the side.
+    """
+    height, width = pixels.shape[:2]
+    zoom = rng.uniform(1.0, 1.33)
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-20, 20), zoom)
+    turn[:, 2] += rng.uniform(-0.08, 0.08, 2) * (width, height)
+    out = cv2.warpAffine(pixels, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    if rng.random() < 0.5:
+        out = out[:, ::-1]
+    colour = out.astype(np.float32) * rng.uniform(0.85, 1.15, 3) * rng.uniform(0.75, 1.25) + rng.uniform(-15, 15)
+    out = np.clip(colour, 0, 255).astype(np.uint8)
+    if rng.random() < 0.3:
+        out = cv2.GaussianBlur(out, (0, 0), rng.uniform(0.5, 2.0))
+    return np.ascontiguousarray(out)
+
+
+def foreign(side: int, rng: np.random.Generator) -> Pixels:
+    """A picture of nothing in particular, uint8 (side, side, 3): colour clouds with a few shapes ("other" images)."""
+    small = rng.uniform(0, 255, (int(rng.integers(2, 12)),) * 2 + (3,)).astype(np.float32)
+    out = cv2.resize(small, (side, side), interpolation=cv2.INTER_CUBIC)
+    for _ in range(int(rng.integers(2, 9))):
+        colour = tuple(float(c) for c in rng.uniform(0, 255, 3))
+        centre = tuple(int(c) for c in rng.integers(0, side, 2))
+        axes = tuple(int(a) for a in rng.integers(side // 20, side // 3, 2))
+        if rng.random() < 0.5:
+            cv2.ellipse(out, centre, axes, float(rng.uniform(0, 180)), 0, 360, colour, -1)
+        else:
+            box = cv2.boxPoints((centre, axes, float(rng.uniform(0, 180)))).astype(np.int32)
+            cv2.fillPoly(out, [box], colour)
+    noise = rng.normal(0, rng.uniform(1, 12), out.shape)
+    return np.clip(cv2.GaussianBlur(out, (0, 0), rng.uniform(0.5, 3.0)) + noise, 0, 255).astype(np.uint8)

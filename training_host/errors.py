@@ -1,0 +1,19 @@
+"""What can go wrong on the host's side."""
+
+from __future__ import annotations
+
+from pi_agent.contract.errors import Exit, MagpieError
+
+
+class ParityError(MagpieError):
+    """the exported ONNX differs from torch by {difference:.2g} (allowed: {allowed:.2g})"""
+
+    exit_code = Exit.BUG
+    hint = "nothing was written; report it with the architecture and the opset"
+
+
+class StageFailed(MagpieError):
+    """{stage} ended with exit code {code}: {said}"""
+
+    exit_code = Exit.BUG
+    hint = "the demo folder keeps everything up to here; run the same command again to go on"

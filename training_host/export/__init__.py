@@ -1,0 +1,1 @@
+"""From torch to the ONNX files that the Pi runs."""

@@ -1,0 +1,1 @@
+"""The oracle: a model behind an HTTP door, with keys and a quota."""

@@ -1,0 +1,1 @@
+"""Training: one loop one can read in a sitting, and the recipes that use it."""

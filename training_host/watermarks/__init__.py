@@ -1,0 +1,1 @@
+"""Watermarks that prove ownership: one file per scheme."""
