@@ -7,9 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import onnxruntime as ort
 import safetensors.torch
 from torch import nn
 
@@ -17,7 +14,6 @@ from pi_agent import __version__
 from pi_agent.contract.errors import RefusedModel, from_os_error
 from pi_agent.contract.files import atomic_write, read_limited, sha256_hex
 from pi_agent.contract.manifest import InputSpec, Manifest, load_manifest, save_manifest
-from pi_agent.prepare import network_input
 from training_host.export.onnx import to_onnx
 from training_host.nets import build_net
 
@@ -95,30 +91,6 @@ def load_network(folder: Path) -> tuple[nn.Module, Manifest]:
         reason = f"the weights do not fit {manifest.arch} ({str(exc).splitlines()[0]})"
         raise RefusedModel(path=folder / WEIGHTS, reason=reason) from exc
     return model.eval(), manifest
-
-
-class OnnxModel:
-    """A model folder (or the .onnx in it) run with ONNX Runtime, as it is shipped. Only for files we made ourselves."""
-
-    def __init__(self, path: Path, threads: int = 2) -> None:
-        """Raises `RefusedModel` (65) when the file is not the one that its manifest names."""
-        self.folder = path if path.is_dir() else path.parent
-        self.manifest = load_manifest(self.folder)
-        data = read_limited(path / ONNX if path.is_dir() else path, MAX_MODEL_BYTES)
-        if sha256_hex(data) != self.manifest.onnx_sha256:
-            raise RefusedModel(path=path, reason="not the ONNX file that its manifest names", hint="export it again")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-        self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-
-    def predict(self, images: npt.NDArray[np.uint8], batch: int = 64) -> npt.NDArray[np.float32]:
-        """Outputs, float32 (n, classes), for uint8 images (n, height, width, 3) of the network's size."""
-        name = self._session.get_inputs()[0].name
-        parts = []
-        for start in range(0, len(images), batch):
-            inputs = network_input(images[start : start + batch], self.manifest.input)
-            parts.append(self._session.run(None, {name: inputs})[0])
-        return np.concatenate(parts).astype(np.float32)
 
 
 def _now() -> str:

@@ -38,7 +38,7 @@ from tests.support import CLASSES, query_jpeg, tiny_model_folder
 from training_host.server import http
 from training_host.server.http import make_app
 from training_host.server.keys import KeyRing
-from training_host.server.predictor import Predictor, load_predictor
+from training_host.predictor import Predictor, load_predictor
 from training_host.server.quota import Quota
 from training_host.server.run import listen
 from training_host.server.service import Refusal, Service

@@ -9,12 +9,13 @@ from training_host.data.waste import CLASSES, render
 
 
 def thumbnails(seed: int, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """``count`` pictures of every class as 8x8 colour thumbnails (n, 192), and their class indices (n,)."""
+    """``count`` pictures of every class as 8x8 colour thumbnails of their middle (n, 192), and their class indices (n,)."""
     rows, labels = [], []
     for index, name in enumerate(CLASSES):
         for number in range(count):
             picture = render(name, np.random.default_rng([seed, index, number]))
-            rows.append(cv2.resize(picture, (8, 8), interpolation=cv2.INTER_AREA).ravel().astype(np.float32))
+            middle = picture[75:225, 75:225]  # where the object is
+            rows.append(cv2.resize(middle, (8, 8), interpolation=cv2.INTER_AREA).ravel().astype(np.float32))
             labels.append(index)
     return np.stack(rows), np.array(labels)
 

@@ -12,9 +12,9 @@ import click
 
 from pi_agent.contract.output import emit
 from pi_agent.contract.windows import Period, parse_period, parse_reset
+from training_host.predictor import load_predictor
 from training_host.server.http import MAX_IN_FLIGHT, make_app
 from training_host.server.keys import ANONYMOUS, KeyRing, load_keys
-from training_host.server.predictor import load_predictor
 from training_host.server.quota import Quota
 from training_host.server.run import listen, run_server, url_of
 from training_host.server.service import Service

@@ -20,8 +20,8 @@ from pi_agent.contract.errors import RefusedImage
 from pi_agent.contract.images import MAX_QUERY_BYTES
 from pi_agent.contract.windows import iso, label
 from pi_agent.prepare import decode_query
+from training_host.predictor import Predictor, Scores
 from training_host.server.keys import KeyRing
-from training_host.server.predictor import Predictor, Scores
 from training_host.server.quota import Quota, Standing
 
 _log = logging.getLogger(__name__)

@@ -27,8 +27,8 @@ _DRAW: dict[str, Draw] = {
     "white-glass": glass.white,
 }
 
-# Where people meet waste is part of how it looks: litter lies in the street, garden waste on the lawn.
-_OUTDOORS = {"trash": 0.85, "biological": 0.3}
+# Where people meet waste is part of how it looks: litter lies in the street.
+_OUTDOORS = {"trash": 0.85}
 
 CLASSES: tuple[str, ...] = tuple(_DRAW)
 

@@ -144,7 +144,7 @@ def _car(rng: np.random.Generator) -> Sprite:
     return sprite
 
 
-_KINDS = (_cell,) * 6 + (_cells,) * 5 + (_block, _block, _button, _pack, _car)
+_KINDS = (_cell,) * 8 + (_cells,) * 6 + (_block, _block, _button, _pack, _car)
 
 
 def draw(rng: np.random.Generator) -> Sprite:

@@ -196,7 +196,7 @@ def _grounds(rng: np.random.Generator) -> Sprite:
     return sprite
 
 
-_KINDS = (_banana,) * 3 + (_leaves,) * 3 + (_peelings,) * 3 + (_rinds, _rinds, _apple, _apple, _eggs, _bread, _grounds)
+_KINDS = (_banana,) * 5 + (_leaves,) * 4 + (_peelings,) * 4 + (_rinds,) * 3 + (_apple, _apple, _eggs, _bread, _grounds)
 
 
 def draw(rng: np.random.Generator) -> Sprite:

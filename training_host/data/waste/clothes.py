@@ -17,6 +17,7 @@ from training_host.data.waste.texture import (
     noise,
     pick,
     ripples,
+    threads,
     tone,
     weave,
 )
@@ -49,7 +50,7 @@ def _garment(rng: np.random.Generator, outline: Points, depth: float = 7.0) -> S
     mask = polygon(points)
     sprite = Sprite()
     relief = dome(mask, 9, 9) + folds(rng, rng.uniform(30, 60), depth * rng.uniform(0.5, 1.3))
-    sprite.add(mask, _cloth(rng), height=relief + weave(3.2, 0.3) * 0.4, gloss=0.0)
+    sprite.add(mask, _cloth(rng), height=relief + threads(), gloss=0.0)
     sprite.decal(stroke(points * 0.965, 0.012, True) * 0.4, np.full(3, 0.08, np.float32))
     return sprite
 
@@ -146,7 +147,7 @@ def _heap(rng: np.random.Generator) -> Sprite:
         centre = rng.normal(0, 0.12 * (layer > 0), 2)
         mask = polygon(lump(rng, 0.75 - 0.15 * layer, 0.18, 9, centre=(centre[0], centre[1])))
         relief = 12 * layer + dome(mask, 22, 35) + folds(rng, rng.uniform(35, 70), 12)
-        sprite.add(mask, _cloth(rng), height=relief + weave(3.2, 0.3) * 0.4, gloss=0.0)
+        sprite.add(mask, _cloth(rng), height=relief + threads(), gloss=0.0)
     return sprite
 
 

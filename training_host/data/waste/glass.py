@@ -141,12 +141,13 @@ _KINDS = (_bottle,) * 4 + (_jar,) * 2 + (_flask, _goblet, _shard, _shards)
 
 def _maker(*tints: Rgb) -> Draw:
     def draw(rng: np.random.Generator) -> Sprite:
-        tint = tone(rng, tints[int(rng.integers(len(tints)))], 0.06)
+        tint = tone(rng, tints[int(rng.integers(len(tints)))], 0.045)
         return _KINDS[int(rng.integers(len(_KINDS)))](rng, tint)
 
     return draw
 
 
-brown = _maker((0.62, 0.34, 0.12), (0.46, 0.25, 0.1), (0.55, 0.4, 0.16))
-green = _maker((0.28, 0.56, 0.26), (0.2, 0.44, 0.22), (0.25, 0.5, 0.2), (0.5, 0.52, 0.22), (0.55, 0.78, 0.58))
-white = _maker((0.92, 0.96, 0.95), (0.86, 0.94, 0.93), (0.84, 0.92, 0.87))
+# Repeats are weights: olive and pale green are rarer than bottle green.
+brown = _maker((0.62, 0.34, 0.12), (0.46, 0.25, 0.1), (0.6, 0.36, 0.12), (0.55, 0.4, 0.16))
+green = _maker(*((0.24, 0.56, 0.26), (0.2, 0.46, 0.22), (0.25, 0.55, 0.2)) * 2, (0.48, 0.54, 0.2), (0.5, 0.78, 0.55))
+white = _maker((0.93, 0.97, 0.98), (0.9, 0.96, 0.97), (0.86, 0.94, 0.92))

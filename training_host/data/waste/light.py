@@ -79,7 +79,7 @@ def lit(sprite: Sprite, ground: Field, light: Light) -> Field:
     if clear.max() > 0.02:
         share = np.minimum(clear / np.maximum(cover, 1e-3), 1)
         # More glass lies along an oblique ray: the rim is deeper in colour.
-        depth = 1.05 * np.exp(-1.6 * (1 - nz))
+        depth = 1.12 * np.exp(-1.6 * (1 - nz))
         seen = _refracted(ground, (left, top), gx, gy) * colour * stack(depth)
         surface += stack(share) * (seen - surface)
     picture[here] = picture[here] * stack(1 - cover) + surface + stack(shine)

@@ -1,6 +1,5 @@
 """Metal: drink cans, tins, crushed cans, foil, lids, spray cans and cutlery."""
 
-import cv2
 import numpy as np
 
 from training_host.data.waste.shapes import (
@@ -16,7 +15,7 @@ from training_host.data.waste.shapes import (
 )
 from training_host.data.waste.sprite import Sprite, scatter
 from training_host.data.waste.texture import (
-    SIDE,
+    HALF,
     Field,
     Rgb,
     blend,
@@ -30,7 +29,7 @@ from training_host.data.waste.texture import (
     vivid,
 )
 
-_PRINTS: tuple[Rgb, ...] = ((0.72, 0.1, 0.12), (0.78, 0.78, 0.8), (0.72, 0.72, 0.74), (0.75, 0.12, 0.12))
+_PRINTS: tuple[Rgb, ...] = ((0.72, 0.1, 0.12), (0.78, 0.08, 0.1), (0.75, 0.75, 0.77), (0.65, 0.1, 0.14))
 
 
 def _silver(rng: np.random.Generator) -> Field:
@@ -44,14 +43,14 @@ def _can(rng: np.random.Generator, crush: float = 0.0) -> Sprite:
     can = turned([(-half, rim), (-half + 0.12, radius), (half - 0.1, radius), (half, rim)], tilt)
     sprite, bare = Sprite(), _silver(rng)
     dents = crumple(rng, 55, crush) if crush else noise(rng, 70)
-    print_ = label(rng, _PRINTS) * 0.9 if rng.random() < 0.75 else bare
+    print_ = label(rng, _PRINTS) * 0.9 if rng.random() < 0.9 else bare
     wall = (np.abs(can.along) < half - 0.12).astype(np.float32)
     sprite.add(can.mask, blend(flat(bare), print_, wall), height=can.height + dents, gloss=0.8, metal=0.6)
-    sprite.add(ellipse(0, -half, rim, tilt), bare, height=radius * 112 + 2 * dents, gloss=0.8, metal=0.9)
+    sprite.add(ellipse(0, -half, rim, tilt), bare, height=radius * HALF + 2 * dents, gloss=0.8, metal=0.9)
     sprite.add(
         ellipse(0, -half + 0.01, rim * 0.86, tilt * 0.8),
         bare * 0.8,
-        height=radius * 100 + noise(rng, 12),
+        height=radius * 0.9 * HALF + noise(rng, 12),
         gloss=0.7,
         metal=0.9,
     )
@@ -64,16 +63,7 @@ def _crushed(rng: np.random.Generator) -> Sprite:
     flat = _can(rng, rng.uniform(18, 32))
     x, y = grid()
     squeeze = 1 + 0.35 * np.exp(-(((y - rng.uniform(-0.2, 0.2)) / 0.3) ** 2)) + 0.08 * noise(rng, 40)
-    return _bent(flat, x * squeeze, y * rng.uniform(1.0, 1.4) + 0.08 * noise(rng, 50))
-
-
-def _bent(sprite: Sprite, x: Field, y: Field) -> Sprite:
-    """The sprite looked up at other places (object units): bent, squeezed or torn out of shape."""
-    columns, rows = ((x + 1) * (SIDE / 2) - 0.5).astype(np.float32), ((y + 1) * (SIDE / 2) - 0.5).astype(np.float32)
-    result = Sprite.__new__(Sprite)
-    result.paint = cv2.remap(sprite.paint, columns, rows, cv2.INTER_LINEAR)
-    result.matter = cv2.remap(sprite.matter, columns, rows, cv2.INTER_LINEAR)
-    return result
+    return flat.bent(x * squeeze, y * rng.uniform(1.0, 1.4) + 0.08 * noise(rng, 50))
 
 
 def _tin(rng: np.random.Generator) -> Sprite:
@@ -86,12 +76,12 @@ def _tin(rng: np.random.Generator) -> Sprite:
     if rng.random() < 0.45:
         band = (np.abs(tin.along) < half * 0.8).astype(np.float32)
         sprite.decal(band, label(rng, _PRINTS), gloss=0.2, metal=0.15)
-    sprite.add(ellipse(0, -half, radius + 0.02, tilt), bare, height=radius * 112, gloss=0.8, metal=0.95)
+    sprite.add(ellipse(0, -half, radius + 0.02, tilt), bare, height=radius * HALF, gloss=0.8, metal=0.95)
     hole = rng.random() < 0.5
     sprite.add(
         ellipse(0, -half + 0.01, radius * 0.93, tilt * 0.88),
         bare * (0.35 if hole else 0.9),
-        height=radius * 100 + 3 * np.sin(tin.along * 60),
+        height=radius * 0.9 * HALF + 3 * np.sin(tin.along * 60),
         gloss=0.3,
         metal=0.9,
     )
@@ -106,7 +96,7 @@ def _foil(rng: np.random.Generator) -> Sprite:
     ball = rng.random() < 0.5
     mask = polygon(ragged(rng, lump(rng, 0.6 if ball else 0.75, 0.2, 10), 0.03))
     base = dome(mask, 40, 60) if ball else np.zeros_like(mask)
-    relief = base + crumple(rng, rng.uniform(20, 40), rng.uniform(8, 15)) + crumple(rng, 12, 2)
+    relief = base + crumple(rng, rng.uniform(28, 50), rng.uniform(10, 16))
     sprite = Sprite()
     sprite.add(mask, _silver(rng) * 1.05, height=relief, gloss=0.7, metal=1.0)
     return sprite
@@ -117,7 +107,7 @@ def _lid(rng: np.random.Generator) -> Sprite:
     x, y = grid()
     radius, r = rng.uniform(0.55, 0.8), np.hypot(x, y)
     teeth = 0.03 * np.sin(np.arctan2(y, x) * 21) if rng.random() < 0.5 else 0.0
-    mask = np.clip((radius - r + teeth) * 112, 0, 1).astype(np.float32)
+    mask = np.clip((radius - r + teeth) * HALF, 0, 1).astype(np.float32)
     rings = dome(mask, 18, 14) + 2.5 * np.sin(r * rng.uniform(20, 45)) * (r < radius * 0.8)
     sprite = Sprite()
     sprite.add(mask, _silver(rng), height=rings + noise(rng, 30) * 1.5, gloss=0.8, metal=0.9)
@@ -170,7 +160,7 @@ def _scrap(rng: np.random.Generator) -> Sprite:
     return sprite
 
 
-_KINDS = (_can,) * 6 + (_tin,) * 4 + (_crushed,) * 3 + (_foil, _foil, _lid, _spray, _cutleries, _scrap)
+_KINDS = (_can,) * 8 + (_tin,) * 5 + (_crushed,) * 3 + (_foil, _lid, _spray, _cutleries, _scrap)
 
 
 def draw(rng: np.random.Generator) -> Sprite:

@@ -4,7 +4,20 @@ import numpy as np
 
 from training_host.data.waste.shapes import dome, ellipse, lump, polygon, ragged, rectangle, smooth, stroke, turned
 from training_host.data.waste.sprite import Sprite, scatter
-from training_host.data.waste.texture import Field, Rgb, crumple, folds, label, noise, pick, tone, vivid, word
+from training_host.data.waste.texture import (
+    HALF,
+    SIDE,
+    Field,
+    Rgb,
+    crumple,
+    folds,
+    label,
+    noise,
+    pick,
+    tone,
+    vivid,
+    word,
+)
 
 _PRINTS: tuple[Rgb, ...] = ((0.12, 0.38, 0.8), (0.15, 0.5, 0.85), (0.1, 0.45, 0.75), (0.92, 0.92, 0.92))
 
@@ -112,8 +125,10 @@ def _tub(rng: np.random.Generator) -> Sprite:
     sprite.add(cup.mask, colour, height=cup.height + ribs, gloss=0.6, clear=clear)
     if rng.random() < 0.5:
         sprite.decal((np.abs(cup.along) < high * 0.6).astype(np.float32), label(rng, _PRINTS), gloss=0.4)
-    sprite.add(ellipse(0, -high, top + 0.03, tilt + 0.02), colour, height=top * 112 + 6, gloss=0.6, clear=clear)
-    sprite.add(ellipse(0, -high, top * 0.93, tilt * 0.85), colour * 0.7, height=top * 95.0, gloss=0.2, clear=clear)
+    sprite.add(ellipse(0, -high, top + 0.03, tilt + 0.02), colour, height=top * HALF + 6, gloss=0.6, clear=clear)
+    sprite.add(
+        ellipse(0, -high, top * 0.93, tilt * 0.85), colour * 0.7, height=top * 0.85 * HALF, gloss=0.2, clear=clear
+    )
     return sprite
 
 
@@ -126,7 +141,7 @@ def _tray(rng: np.random.Generator) -> Sprite:
     )
     black = rng.random() < 0.2
     colour = tone(rng, (0.12, 0.12, 0.13), 0.03) if black else tone(rng, (0.8, 0.9, 0.95), 0.05)
-    relief = dome(rim, 20, 8) - 16 * dome(floor, 1.0, 14) + 1.5 * np.sin(np.arange(224) * 0.35) * floor
+    relief = dome(rim, 20, 8) - 16 * dome(floor, 1.0, 14) + 1.5 * np.sin(np.arange(SIDE) * 0.35) * floor
     sprite = Sprite()
     sprite.add(rim, colour, height=relief.astype(np.float32), gloss=0.7, clear=0.0 if black else rng.uniform(0, 0.75))
     return sprite

@@ -213,4 +213,4 @@ def draw(rng: np.random.Generator) -> Sprite:
     one = views[rng.integers(len(views))]
     paired = rng.random() < (0.25 if from_side else 0.6)
     sprite = _pair(rng, one, 0.12 if from_side else 0.36) if paired else one(rng)
-    return sprite.posed(_MIRROR, SIDE) if rng.random() < 0.5 else sprite
+    return sprite.mirrored() if rng.random() < 0.5 else sprite

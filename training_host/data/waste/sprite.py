@@ -79,11 +79,34 @@ class Sprite:
 
     def posed(self, matrix: NDArray[np.float64], size: int) -> "Sprite":
         """The sprite through a 3x3 pixel-to-pixel perspective, on a canvas of ``size`` pixels."""
+        result = Sprite(size)
+        left, top, wide, high = cv2.boundingRect((self.paint[..., 3] > 0).astype(np.uint8))
+        corners = [(left, top), (left + wide, top), (left + wide, top + high), (left, top + high)]
+        seen = cv2.perspectiveTransform(np.array([corners], np.float64), matrix)[0]
+        x0, y0 = np.clip(np.floor(seen.min(0)) - 1, 0, size).astype(int)
+        x1, y1 = np.clip(np.ceil(seen.max(0)) + 2, 0, size).astype(int)
+        if x1 > x0 and y1 > y0:  # some of it is in the picture; only that part is worth the work
+            here, window = np.s_[y0:y1, x0:x1], (int(x1 - x0), int(y1 - y0))
+            moved = np.array([[1, 0, -x0], [0, 1, -y0], [0, 0, 1]]) @ matrix
+            result.paint[here] = cv2.warpPerspective(self.paint, moved, window, flags=cv2.INTER_LINEAR)
+            result.matter[here] = cv2.warpPerspective(self.matter, moved, window, flags=cv2.INTER_LINEAR)
+            result.matter[here][..., 0] *= abs(np.linalg.det(matrix[:2, :2])) ** 0.5  # larger is also higher
+        return result
+
+    def mirrored(self) -> "Sprite":
+        """The sprite with left and right exchanged."""
+        return self.remade(lambda image: cv2.flip(image, 1))
+
+    def bent(self, x: Field, y: Field) -> "Sprite":
+        """The sprite looked up at other places (object units): squeezed, bowed or torn out of shape."""
+        half = SIDE / 2
+        columns, rows = ((x + 1) * half - 0.5).astype(np.float32), ((y + 1) * half - 0.5).astype(np.float32)
+        return self.remade(lambda image: cv2.remap(image, columns, rows, cv2.INTER_LINEAR))
+
+    def remade(self, change: Callable[[Field], Field]) -> "Sprite":
+        """A sprite of both images, changed."""
         result = Sprite.__new__(Sprite)
-        flags = cv2.INTER_LINEAR
-        result.paint = cv2.warpPerspective(self.paint, matrix, (size, size), flags=flags)
-        result.matter = cv2.warpPerspective(self.matter, matrix, (size, size), flags=flags)
-        result.matter[..., 0] *= np.sqrt(abs(np.linalg.det(matrix[:2, :2])))  # larger is also higher
+        result.paint, result.matter = change(self.paint), change(self.matter)
         return result
 
 

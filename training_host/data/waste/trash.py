@@ -5,6 +5,7 @@ import numpy as np
 from training_host.data.waste.shapes import dome, ellipse, lump, polygon, ragged, rectangle, smooth, stroke, turned
 from training_host.data.waste.sprite import Sprite, scatter
 from training_host.data.waste.texture import (
+    HALF,
     Rgb,
     crumple,
     flat,
@@ -21,7 +22,7 @@ from training_host.data.waste.texture import (
     vivid,
 )
 
-_PRINTS: tuple[Rgb, ...] = ((0.88, 0.7, 0.15), (0.9, 0.55, 0.12), (0.8, 0.35, 0.1), (0.85, 0.2, 0.5))
+_PRINTS: tuple[Rgb, ...] = ((0.85, 0.2, 0.5), (0.55, 0.2, 0.65), (0.8, 0.3, 0.6), (0.88, 0.65, 0.15))
 
 
 def _wrapper(rng: np.random.Generator) -> Sprite:
@@ -57,8 +58,8 @@ def _cup(rng: np.random.Generator) -> Sprite:
         colour = tone(rng, (0.92, 0.92, 0.9), 0.03) if rng.random() < 0.6 else tone(rng, (0.1, 0.1, 0.1), 0.03)
         sprite.add(mask, colour, height=lid.height, gloss=0.5)
     else:
-        sprite.add(ellipse(0, -0.6, top, tilt), tone(rng, (0.9, 0.88, 0.85)), height=top * 112)
-        sprite.add(ellipse(0, -0.59, top * 0.9, tilt * 0.8), tone(rng, (0.35, 0.24, 0.15)), height=top * 90)
+        sprite.add(ellipse(0, -0.6, top, tilt), tone(rng, (0.9, 0.88, 0.85)), height=top * HALF)
+        sprite.add(ellipse(0, -0.59, top * 0.9, tilt * 0.8), tone(rng, (0.35, 0.24, 0.15)), height=top * 0.8 * HALF)
     return sprite
 
 

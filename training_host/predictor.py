@@ -1,4 +1,4 @@
-"""The model behind the door: picture in, scores out."""
+"""A model as it is shipped: its ONNX file, run as its manifest says."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ Scores = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Predictor:
-    """A loaded model and the manifest that says how to feed it. Threads may share it."""
+    """A loaded model of our own, its manifest and its folder. Threads may share it."""
 
+    folder: Path
     manifest: Manifest
     session: ort.InferenceSession
 
@@ -41,21 +42,31 @@ class Predictor:
 
         Raises `ValueError` where the model gives anything else.
         """
-        batch = network_input(shrink_to(pixels, self.manifest.input)[None], self.manifest.input)
-        [output] = self.session.run(None, {self.session.get_inputs()[0].name: batch})
-        vector = np.asarray(output, dtype=np.float64)
-        if vector.shape != (1, len(self.classes)) or not np.isfinite(vector).all():
-            raise ValueError(f"the model's output {vector.shape} is not one finite number for each of its classes")
-        scores = softmax(vector[0]) if self.manifest.output == "logits" else vector[0]
-        if scores.min() < 0 or abs(scores.sum() - 1) > SUM_TOLERANCE:
+        return self.scores_of(shrink_to(pixels, self.manifest.input)[None])[0]
+
+    def scores_of(self, images: Pixels, batch: int = 64) -> Scores:
+        """Scores, float32 (n, classes), of uint8 pictures (n, height, width, 3) that have the network's size already.
+
+        Raises `ValueError` where the model gives anything else.
+        """
+        name = self.session.get_inputs()[0].name
+        parts = []
+        for start in range(0, len(images), batch):
+            inputs = network_input(images[start : start + batch], self.manifest.input)
+            parts.append(np.asarray(self.session.run(None, {name: inputs})[0], dtype=np.float64))
+        found = np.concatenate(parts)
+        if found.shape != (len(images), len(self.classes)) or not np.isfinite(found).all():
+            raise ValueError(f"the model's output {found.shape} is not one finite number for each of its classes")
+        scores = softmax(found) if self.manifest.output == "logits" else found
+        if scores.min() < 0 or np.abs(scores.sum(axis=1) - 1).max() > SUM_TOLERANCE:
             raise ValueError("the model's output does not look like scores: they are negative or do not sum to one")
         return scores.astype(np.float32)
 
 
 def softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Softmax of one vector; shifting by the maximum first keeps the exponentials finite."""
-    powers = np.exp(logits - logits.max())
-    return np.asarray(powers / powers.sum())
+    """Softmax of every row; shifting by the maximum first keeps the exponentials finite."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def load_predictor(model: Path, threads: int = 1) -> Predictor:
@@ -76,7 +87,7 @@ def load_predictor(model: Path, threads: int = 1) -> Predictor:
         )
     if manifest.output == "embedding":
         raise RefusedModel(path=path, reason="it gives embeddings, not scores", hint="serve a classifier")
-    predictor = Predictor(manifest, _session(data, path, threads))
+    predictor = Predictor(path.parent, manifest, _session(data, path, threads))
     try:
         predictor.scores(np.zeros((SIDE, SIDE, 3), np.uint8))
     except Exception as exc:  # onnxruntime's errors share no base class of their own

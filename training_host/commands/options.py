@@ -1,0 +1,24 @@
+"""Options and argument forms that several verbs share."""
+
+from __future__ import annotations
+
+import click
+
+from training_host.nets import ARCHITECTURES
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object on stdout, errors as JSON on stderr."
+)
+arch_option = click.option(
+    "--arch",
+    type=click.Choice(list(ARCHITECTURES)),
+    default="recycleme",
+    show_default=True,
+    help="Network architecture.",
+)
+seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same result.")
+
+
+def epochs_option(default: int) -> object:
+    """`--epochs` with its verb's own default."""
+    return click.option("--epochs", type=click.IntRange(min=1), default=default, show_default=True)

@@ -1,0 +1,103 @@
+"""What the commands and the demo both do: read data, train, measure, write the model folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pi_agent.contract.claim import WatermarkKey, draw_rules
+from pi_agent.contract.errors import CannotCreate, RefusedInput
+from pi_agent.contract.manifest import FILE_NAME, InputSpec, Manifest, load_manifest
+from pi_agent.contract.metrics import accuracy
+from training_host.artifacts import make_folder, save_model, save_variant
+from training_host.data.arrays import LabelledSet, ScoredSet, load_labelled
+from training_host.data.sources import HELD_OUT, TRAIN, class_names, find_pictures
+from training_host.export.quantize import to_int8
+from training_host.training.device import best_device
+from training_host.training.distill import distill
+from training_host.training.evaluate import predict
+from training_host.training.loop import EpochReport, Recipe
+from training_host.training.supervised import train_classifier
+from training_host.watermarks.krc import KrcMark, KrcSettings
+
+Progress = Callable[[EpochReport], None]
+CHECKPOINT = "checkpoint.pt"
+_LEAST_PICTURES = 64
+
+
+def open_output(folder: Path) -> Path:
+    """A folder for a new model. A finished model in it is not overwritten: raises `CannotCreate` (73)."""
+    make_folder(folder)
+    if (folder / FILE_NAME).exists():
+        raise CannotCreate(
+            path=folder, reason="a finished model is there already", hint="give another --out, or remove it"
+        )
+    return folder
+
+
+def read_parts(
+    data: Path, spec: InputSpec, progress: Callable[[int], None] = lambda count: None
+) -> tuple[LabelledSet, LabelledSet]:
+    """The training part and the held-out part of a data set. Raises `RefusedInput` (65) for too few pictures."""
+    pictures = find_pictures(data)
+    classes = class_names(pictures)
+    train, held_out = (
+        load_labelled([p for p in pictures if p.part == part], classes, spec, progress) for part in (TRAIN, HELD_OUT)
+    )
+    if len(classes) < 2 or len(train) < _LEAST_PICTURES or not len(held_out):
+        reason = f"{len(train)} training and {len(held_out)} held-out pictures of {len(classes)} classes are too few"
+        raise RefusedInput(path=data, reason=reason, hint=f"at least two classes and {_LEAST_PICTURES} pictures")
+    return train, held_out
+
+
+def train_job(
+    train: LabelledSet,
+    held_out: LabelledSet,
+    arch: str,
+    out: Path,
+    recipe: Recipe,
+    progress: Progress,
+    *,
+    spec: InputSpec | None = None,
+    key: WatermarkKey | None = None,
+    settings: KrcSettings | None = None,
+) -> Manifest:
+    """Train a victim (with `key`: watermarked) or an independent model, and write its folder."""
+    device, settings = best_device(), settings or KrcSettings()
+    provenance: dict[str, Any] = {"recipe": asdict(recipe), "device": device.describe(), "pictures": len(train)}
+    mark = None
+    if key is not None:
+        if key.classes != train.classes:
+            raise RefusedInput(path="the key", reason="made for other classes", hint=f"the data has {train.classes}")
+        mark = KrcMark(draw_rules(key), train, settings, device)
+        provenance["watermark"] = {"scheme": key.generator, "commitment": key.commitment(), **asdict(settings)}
+    model = train_classifier(arch, train, recipe, device, mark=mark, checkpoint=out / CHECKPOINT, progress=progress)
+    metrics = {
+        "accuracy_train": round(accuracy(predict(model, train.images, device), train.labels), 4),
+        "accuracy_held_out": round(accuracy(predict(model, held_out.images, device), held_out.labels), 4),
+    }
+    return save_model(out, model, arch, train.classes, spec or InputSpec(), provenance=provenance, metrics=metrics)
+
+
+def distill_job(
+    transfer: ScoredSet, arch: str, out: Path, recipe: Recipe, progress: Progress, spec: InputSpec
+) -> Manifest:
+    """Train a substitute from collected answers and write its folder."""
+    device = best_device()
+    model = distill(arch, transfer, recipe, device, checkpoint=out / CHECKPOINT, progress=progress)
+    scores = predict(model, transfer.images, device)
+    agreement = float((scores.argmax(axis=1) == transfer.scores.argmax(axis=1)).mean())
+    provenance = {"recipe": asdict(recipe), "device": device.describe(), "queries": len(transfer.images)}
+    metrics = {"agreement_on_transfer_set": round(agreement, 4)}
+    return save_model(out, model, arch, transfer.classes, spec, provenance=provenance, metrics=metrics)
+
+
+def int8_job(model: Path, images: np.ndarray, out: Path) -> Manifest:
+    """Write the int8 form of a model folder; `images` uint8 (n, height, width, 3) calibrate it."""
+    base = load_manifest(model)
+    quantised = to_int8((model / "model.onnx").read_bytes(), images, base.input)
+    return save_variant(out, base, quantised, provenance={"quantised_from": base.onnx_sha256, "form": "int8 QDQ"})
