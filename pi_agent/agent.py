@@ -37,7 +37,7 @@ class Agent:
 
     @classmethod
     def open(cls, home_flag: str | None) -> Agent:
-        """Find the home folder and read its configuration. Raises `NoConfig`, `ConfigError` (78), `StorageError` (74)."""
+        """Find the home folder and read its configuration. Raises `ConfigError` (78), `StorageError` (74)."""
         home = find_home(home_flag)
         return cls(home, load_config(home))
 

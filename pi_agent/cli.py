@@ -42,7 +42,9 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.command(cls=LazyGroup, epilog="Example: pi-agent init --url http://oracle:8000 --daily-quota 700")
+@click.command(
+    cls=LazyGroup, no_args_is_help=False, epilog="Example: pi-agent init --url http://oracle:8000 --daily-quota 700"
+)
 @click.option("--home", type=click.Path(), help="Folder with config.toml, database and pictures. [env: PI_AGENT_HOME]")
 @click.option("-v", "--verbose", is_flag=True, help="Log every step to stderr.")
 @click.version_option(__version__, prog_name="pi-agent")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 SYNCHRONIZED_FLAG = Path("/run/systemd/timesync/synchronized")
@@ -18,8 +17,3 @@ class Clock:
     now: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     synchronized: Callable[[], bool] = SYNCHRONIZED_FLAG.exists
-
-
-def iso(moment: float) -> str:
-    """UTC, ISO 8601, whole seconds: `2026-11-21T03:00:00Z`."""
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -52,7 +52,7 @@ def collect(
         if refunded or lost:
             log.warning("after an interrupted run: %d reserved queries refunded, %d sent stay spent", refunded, lost)
         run = agent.start_run()
-        summary.cached = agent.queue.count() - agent.queue.count_waiting(agent.oracle_id, repeats)
+        summary.cached = agent.queue.count_answered(agent.oracle_id, repeats)
         try:
             _ask_all(agent, summary, limit, repeats, until, progress)
         except MagpieError as exc:
@@ -79,7 +79,8 @@ def _ask_all(
     failures = 0
     while batch := agent.queue.waiting(agent.oracle_id, repeats, _BATCH, skip):
         for queued in batch:
-            if (limit is not None and agent.oracle.sent >= limit) or (until is not None and agent.clock.now() >= until):
+            left = None if limit is None else limit - agent.oracle.sent
+            if left == 0 or (until is not None and agent.clock.now() >= until):
                 return
             picture = agent.pictures.get(queued.sha256)
             if picture is None:
@@ -88,7 +89,7 @@ def _ask_all(
                 summary.failed += 1
                 continue
             try:
-                agent.oracle.ask(picture, fresh=True)
+                agent.oracle.ask(picture, fresh=True, at_most=left)
                 summary.settled += 1
                 failures = 0
             except NoAnswer as exc:
@@ -97,7 +98,6 @@ def _ask_all(
                 skip.append(queued.sha256)
                 if exc.permanent:
                     agent.queue.set_problem(queued.sha256, str(exc))
-                    continue  # the image's fault, not the oracle's
                 failures += 1
                 if failures >= BREAKER:
                     reason = f"{failures} images in a row without a usable answer; last: {exc}"

@@ -6,12 +6,13 @@ import dataclasses
 import os
 import stat
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 from urllib.parse import urlsplit
 
-from pi_agent.contract.errors import ConfigError
+from pi_agent.contract.errors import ConfigError, from_os_error
 from pi_agent.contract.files import atomic_write
 from pi_agent.contract.strict import Mismatch, build
 from pi_agent.contract.windows import Period, parse_period, parse_reset
@@ -37,6 +38,8 @@ class OracleConfig:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"url {self.url!r} must look like http://host:port")
+        if parts.port == 0:  # reading it also refuses what is no port at all
+            raise ValueError("url must not name port 0")
         if parts.username or parts.password or parts.query:
             raise ValueError("url must hold no user, password or query: put the key into a file")
         if not 0.1 <= self.timeout <= 600 or not 1 <= self.attempts <= 10:
@@ -69,31 +72,36 @@ class Config:
     budget: BudgetConfig = field(default_factory=lambda: BudgetConfig(daily_quota=0))
 
 
-def load_config(home: Home) -> Config:
-    """Read `config.toml`, apply `PI_AGENT_<SECTION>_<KEY>`. Raises `ConfigError` (78)."""
+def load_config(home: Home, environment: Mapping[str, str] = os.environ) -> Config:
+    """Read `config.toml`, apply `PI_AGENT_<SECTION>_<KEY>`. Raises `ConfigError` (78), `CannotCreate` (73)."""
     try:
         text = home.config.read_text(encoding="utf-8")
     except FileNotFoundError as exc:
         raise NoConfig(path=home.config) from exc
+    except NotADirectoryError as exc:
+        raise from_os_error(exc, home.folder) from exc
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(path=home.config, reason=f"cannot be read ({exc})") from exc
     try:
-        data = tomllib.loads(text)
-        for section, cls in (("oracle", OracleConfig), ("budget", BudgetConfig)):
-            for key in dataclasses.fields(cls):
-                value = os.environ.get(f"PI_AGENT_{section.upper()}_{key.name.upper()}")
-                if value is not None:
-                    data.setdefault(section, {})[key.name] = _from_text(value, str(key.type))
-        return build(Config, data)
+        return build(Config, _with_environment(tomllib.loads(text), environment))
     except (tomllib.TOMLDecodeError, Mismatch) as exc:
-        raise ConfigError(
-            path=home.config, reason=str(exc), hint="correct the file, or run pi-agent init again"
-        ) from exc
+        hint = "correct the file or the PI_AGENT_... variable, or run pi-agent init again"
+        raise ConfigError(path=home.config, reason=str(exc), hint=hint) from exc
 
 
-def _from_text(value: str, type_name: str) -> Any:
+def _with_environment(data: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Lay `PI_AGENT_ORACLE_...` and `PI_AGENT_BUDGET_...` over the file; a misspelt one is refused like a key of it."""
+    for section, cls in (("oracle", OracleConfig), ("budget", BudgetConfig)):
+        prefix, hints = f"PI_AGENT_{section.upper()}_", get_type_hints(cls)
+        named = {name.removeprefix(prefix).lower(): v for name, v in environment.items() if name.startswith(prefix)}
+        if named and isinstance(data.setdefault(section, {}), dict):
+            data[section] |= {key: _from_text(value, hints.get(key, str)) for key, value in named.items()}
+    return data
+
+
+def _from_text(value: str, kind: type) -> Any:
     try:
-        return {"int": int, "float": float}.get(type_name, str)(value)
+        return kind(value)
     except ValueError:
         return value  # the dataclass check names the key and what it expects
 
@@ -112,7 +120,7 @@ def save_config(home: Home, config: Config) -> None:
 
 def _toml(value: object) -> str:
     if isinstance(value, str):
-        escaped = "".join(c if c.isprintable() and c not in '"\\' else f"\\u{ord(c):04x}" for c in value)
+        escaped = "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in value)
         return f'"{escaped}"'
     return repr(value)
 

@@ -88,10 +88,14 @@ def _prepare_all(
 
 def _from_batch(path: Path, intake: Intake) -> Iterator[tuple[QueryImage, str]]:
     """The pictures of a query batch in the order that `train-host select` gave them."""
+    pictures = 0
     for name, data in safe_members(path, MAX_QUERY_BYTES * 8):
         if Path(name).suffix.lower() not in SUFFIXES:
             continue
+        pictures += 1
         try:
             yield prepare_bytes(data, f"{path}:{name}"), f"{path.name}:{name}"
         except RefusedInput as exc:
             intake.refused.append((f"{path}:{name}", str(exc.fields["reason"])))
+    if pictures == 0:
+        raise RefusedInput(path=path, reason="no pictures in it", hint="")

@@ -12,12 +12,13 @@ import random
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
-from pi_agent.clock import Clock, iso
+from pi_agent.clock import Clock
 from pi_agent.contract.answers import Answer, BadAnswer, parse_scores
 from pi_agent.contract.images import QueryImage
+from pi_agent.contract.windows import iso
 from pi_agent.errors import BudgetSpent, ClockDoubt, LockedOut, NotAuthorised, OracleFailing, Unreachable
 from pi_agent.store.labels import Labels
-from pi_agent.store.ledger import Ledger, WindowNotOpen
+from pi_agent.store.ledger import Ledger, TooSoon, WindowNotOpen
 from pi_agent.transports.base import (
     Failed,
     Garbled,
@@ -64,52 +65,59 @@ class Oracle:
     ) -> None:
         self._ledger, self._labels, self._transport, self._clock = ledger, labels, transport, clock
         self._attempts, self._jitter = attempts, jitter
+        self._vouched = False
         self.sent = 0
 
-    def ask(self, image: QueryImage, *, fresh: bool = False) -> tuple[Answer, bool]:
+    def ask(self, image: QueryImage, *, fresh: bool = False, at_most: int | None = None) -> tuple[Answer, bool]:
         """The answer for one image and whether it came from the cache. `fresh=True` asks again (noise averaging).
+
+        `at_most`: queries that may be spent on it, where fewer than the configured attempts are left.
 
         Raises `BudgetSpent`, `LockedOut` (75), `Unreachable`, `OracleFailing`, `ClockDoubt` (69), `NotAuthorised` (77),
         or `NoAnswer` where only this image failed.
         """
         if not fresh and (cached := self._labels.get(image.sha256)) is not None:
             return cached, True
-        for number in range(1, self._attempts + 1):
+        attempts = self._attempts if at_most is None else min(self._attempts, at_most)
+        for number in range(1, attempts + 1):
             attempt = self._reserve_and_mark_sent(image.sha256)
             try:
                 return self._exchange(attempt, image), False
             except NotSent as exc:
                 self._ledger.refund(attempt, str(exc))
-                if number == self._attempts:
+                self.sent -= 1
+                if number == attempts:
                     raise Unreachable(url=self._transport.url, reason=exc) from exc
                 self._pause(number, exc)
             except Throttled as exc:
                 self._ledger.close_unanswered(attempt, str(exc), exc.server)
                 if exc.retry_after > PATIENCE:
                     self._locked(self._clock.now() + exc.retry_after)
-                self._clock.sleep(exc.retry_after)
+                if number < attempts:
+                    self._clock.sleep(exc.retry_after)
             except Failed as exc:
                 self._ledger.close_unanswered(attempt, str(exc), exc.server)
-                if number == self._attempts:
+                if number == attempts:
                     raise NoAnswer(f"{number} attempts failed, the last with: {exc}") from exc
                 self._pause(number, exc)
-        raise NoAnswer(f"the oracle asked us to slow down {self._attempts} times")
+        raise NoAnswer(f"the oracle asked us to slow down {attempts} times")
 
     def _reserve_and_mark_sent(self, sha256: str) -> int:
-        """A query that is durably spent. Opens the window first where a new one has begun."""
+        """A query that is durably spent. Opens the window first where a new one has begun, or a new run."""
+        if not self._vouched:
+            self._open_window()
         while True:
             try:
                 attempt = self._ledger.reserve(sha256)
+                try:
+                    self._ledger.mark_sent(attempt)
+                except (WindowNotOpen, TooSoon, BudgetSpent, LockedOut):
+                    self._ledger.refund(attempt, "the window ended before sending")
+                    raise
             except WindowNotOpen:
                 self._open_window()
-                continue
-            try:
-                self._ledger.mark_sent(attempt)
-            except WindowNotOpen:
-                self._ledger.refund(attempt, "the window ended before sending")
-            except BudgetSpent:
-                self._ledger.refund(attempt, "the window ended before sending")
-                raise
+            except TooSoon as exc:
+                self._clock.sleep(exc.wait)
             else:
                 self.sent += 1
                 return attempt
@@ -138,18 +146,22 @@ class Oracle:
         return answer
 
     def _open_window(self) -> None:
-        """Open a new budget window, if somebody vouches for the clock: systemd-timesyncd or the oracle's `Date`."""
+        """Open the budget window, if somebody vouches for the clock: systemd-timesyncd or the oracle's `Date`.
+
+        Every run starts with this: a Pi that was off for a night wakes up in yesterday's window.
+        """
         before = self._clock.now()
         probe = self._patiently(self._transport.probe)
         after, skew = self._clock.now(), self._ledger.skew
         if self._clock.synchronized():
             trusted_by = "systemd-timesyncd"
-        elif probe.date is not None and before - skew <= probe.date and probe.date + 1 <= after + skew:
+        elif probe.date is not None and after - skew <= probe.date and probe.date + 1 <= before + skew:
             trusted_by = "the oracle's Date header"
         else:
             other = "does not tell the time" if probe.date is None else f"says {iso(probe.date)}"
             raise ClockDoubt(reason=f"not synchronized; our clock says {iso(after)}, the oracle {other}")
         self._ledger.open_window(trusted_by)
+        self._vouched = True
         if probe.server is not None:
             self._ledger.note_server(probe.server)
 

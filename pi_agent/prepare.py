@@ -57,8 +57,8 @@ def is_query_image(data: bytes) -> bool:
     try:
         with _open(data, ("JPEG",)) as image:
             upright = image.getexif().get(0x0112, 1) == 1
-            return image.mode == "RGB" and image.size == (SIDE, SIDE) and upright
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return image.format == "JPEG" and image.mode == "RGB" and image.size == (SIDE, SIDE) and upright
+    except Exception:  # as in `decode_picture`
         return False
 
 
@@ -75,18 +75,21 @@ def decode_picture(data: bytes, where: str = "image") -> Pixels:
         with _open(data, FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise RefusedImage(path=where, reason=f"{image.width}x{image.height} pixels are too many")
-            if getattr(image, "n_frames", 1) > 1:
+            # A phone's MPO holds depth maps or previews beside the picture; the first frame is the picture.
+            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
                 raise RefusedImage(path=where, reason="it is animated or has several pages")
             image.load()
             return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+    except RefusedImage:
+        raise
     except UnidentifiedImageError as exc:
         raise RefusedImage(path=where, reason="no picture of a known format") from exc
     except Image.DecompressionBombError as exc:
         raise RefusedImage(path=where, reason="its header claims too many pixels") from exc
     except MemoryError as exc:
         raise RefusedImage(path=where, reason="it does not fit into memory") from exc
-    except (OSError, ValueError, SyntaxError, EOFError, OverflowError, TypeError, IndexError) as exc:
-        # Pillow's decoders raise any of these on damaged files; the text names the damage ("image file is truncated").
+    except Exception as exc:
+        # Pillow's decoders raise anything on damaged files; the text names the damage ("image file is truncated").
         raise RefusedImage(path=where, reason=f"damaged ({exc})", hint="copy or export the picture again") from exc
 
 
@@ -97,10 +100,13 @@ def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if image.mode.startswith("I") else max(float(np.nanmax(values, initial=0.0)), 1.0)
-        return Image.fromarray((np.nan_to_num(values / top).clip(0, 1) * 255).round().astype(np.uint8)).convert("RGB")
+    if image.mode.startswith("I"):
+        values = np.asarray(image).clip(0, 65535).astype(np.uint32)
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        values = np.nan_to_num(np.asarray(image), posinf=0.0)
+        shares = (values / max(float(values.max()), 1.0)).clip(0, 1)
+        return Image.fromarray((shares * 255).round().astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         opaque = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")
@@ -142,7 +148,9 @@ def shrink_to(pixels: Pixels, spec: InputSpec) -> Pixels:
 
 def network_input(pictures: Pixels, spec: InputSpec) -> npt.NDArray[np.float32]:
     """Turn uint8 pictures (n, height, width, 3), already shrunk, into the float32 batch that the manifest describes."""
-    batch = pictures.astype(np.float32) * np.float32(spec.scale)
+    batch: npt.NDArray[np.float32] = pictures.astype(np.float32) * np.float32(spec.scale)
     if spec.mean != (0.0, 0.0, 0.0) or spec.std != (1.0, 1.0, 1.0):
-        batch = (batch - np.asarray(spec.mean, np.float32)) / np.asarray(spec.std, np.float32)
+        mean: npt.NDArray[np.float32] = np.asarray(spec.mean, np.float32)
+        std: npt.NDArray[np.float32] = np.asarray(spec.std, np.float32)
+        batch = (batch - mean) / std
     return np.ascontiguousarray(batch.transpose(0, 3, 1, 2)) if spec.layout == "NCHW" else batch

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from functools import partial
+from itertools import cycle, islice, product
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 
-from pi_agent.contract.claim import Claim, Evidence, Rule, compose, draw_rules, key_randomisation_test, load_claim
+from pi_agent.contract.claim import Claim, Evidence, Rule, compose, draw_rules, key_randomisation_test, parse_claim
 from pi_agent.contract.errors import RefusedInput
-from pi_agent.contract.files import read_limited, sha256_hex
+from pi_agent.contract.files import MAX_JSON_BYTES, read_limited, sha256_hex
 from pi_agent.contract.images import MAX_QUERY_BYTES, SIDE
 from pi_agent.contract.transfer_set import safe_members
 from pi_agent.prepare import SUFFIXES, decode_picture, resize
 from pi_agent.runtime.suspect import Suspect
 
 MAX_CARRIER_BYTES = 64 * 1024 * 1024
+MAX_PER_CLASS = 16
+"""Pictures kept per class: 256 pairs are plenty for one rule, and a Pi has little memory."""
 Pixels = npt.NDArray[np.uint8]
+Encoded = tuple[str, str, Callable[[], bytes]]
+"""A picture on disk: class, name for messages, how to read it."""
 
 
 @dataclass(frozen=True)
@@ -45,69 +51,66 @@ def verify_file(
     Raises `RefusedModel` or `RefusedInput` (65).
     """
     started = time.monotonic()
-    claim = load_claim(claim_path)
+    claim_bytes = read_limited(claim_path, MAX_JSON_BYTES)
+    claim = parse_claim(claim_bytes, str(claim_path))
     suspect = Suspect(suspect_path)
     rules = draw_rules(claim.key)
-    pictures = carriers_from_folder(carriers) if carriers else carriers_from_claim(claim, claim_path.parent)
-    composites = make_composites(claim, rules, pictures)
-    scores = suspect.scores(composites, len(claim.key.classes), claim.input)
-    per_rule = np.split(scores, len(rules))
-    evidence = key_randomisation_test(rules, claim.key.classes, per_rule)
+    needed = {name for rule in rules for name in (rule.first, rule.second)}
+    pictures = load_carriers(in_folder(carriers) if carriers else in_claim(claim, claim_path.parent), needed)
+    scores = suspect.scores(composites(claim, rules, pictures), len(claim.key.classes), claim.input)
+    evidence = key_randomisation_test(rules, claim.key.classes, np.split(scores, len(rules)))
     level = claim.key.alpha if alpha is None else alpha
     return Verdict(
         evidence.verdict(level),
         evidence,
         rules,
         level,
-        len(composites),
+        len(scores),
         suspect.sha256,
-        sha256_hex(claim_path.read_bytes()),
+        sha256_hex(claim_bytes),
         time.monotonic() - started,
         suspect.sha256 == claim.model_sha256,
     )
 
 
-def make_composites(claim: Claim, rules: tuple[Rule, ...], carriers: Mapping[str, list[Pixels]]) -> Pixels:
-    """`queries_per_rule` composites for every rule in turn, uint8 (rules * queries, 300, 300, 3).
+def composites(claim: Claim, rules: tuple[Rule, ...], carriers: Mapping[str, list[Pixels]]) -> Iterator[Pixels]:
+    """`queries_per_rule` composites for every rule in turn, each uint8 (300, 300, 3), made when they are asked for.
 
-    Which carriers meet is drawn by the key, all pairs before any twice: nobody chooses pixels. Raises `RefusedInput`.
+    Which carriers meet is drawn by the key, all pairs before any twice: nobody chooses pixels.
     """
-    out = []
     for number, rule in enumerate(rules):
-        sources = [carriers.get(name, []) for name in (rule.first, rule.second)]
-        for name, found in zip((rule.first, rule.second), sources, strict=True):
-            if not found:
-                hint = "give a folder with a sub-folder of pictures for every class of the claim"
-                raise RefusedInput(path="carriers", reason=f"no picture of class {name!r}", hint=hint)
-        pairs = [(i, j) for i in range(len(sources[0])) for j in range(len(sources[1]))]
+        firsts, seconds = carriers[rule.first], carriers[rule.second]
+        pairs = list(product(firsts, seconds))
         claim.key.stream(f"pairs/{number}").shuffle(pairs)
-        for n in range(claim.queries_per_rule):
-            i, j = pairs[n % len(pairs)]
-            out.append(compose(sources[0][i], sources[1][j], rule.geometry))
-    return np.stack(out)
+        for first, second in islice(cycle(pairs), claim.queries_per_rule):
+            yield compose(first, second, rule.geometry)
 
 
-def carriers_from_claim(claim: Claim, folder: Path) -> dict[str, list[Pixels]]:
+def load_carriers(source: Iterable[Encoded], needed: Set[str]) -> dict[str, list[Pixels]]:
+    """The first 16 pictures of every class in `needed`, decoded to uint8 (300, 300, 3). Raises `RefusedInput` (65)."""
+    found: dict[str, list[Pixels]] = {name: [] for name in sorted(needed)}
+    for class_name, where, read in source:
+        if class_name in found and len(found[class_name]) < MAX_PER_CLASS:
+            found[class_name].append(resize(decode_picture(read(), where), (SIDE, SIDE)))
+    for name, pictures in found.items():
+        if not pictures:
+            hint = "give a folder with a sub-folder of pictures for every class of the claim"
+            raise RefusedInput(path="carriers", reason=f"no picture of class {name!r}", hint=hint)
+    return found
+
+
+def in_claim(claim: Claim, folder: Path) -> Iterator[Encoded]:
     """The pictures that the owner filed with the claim, checked against its hash. Raises `RefusedInput` (65)."""
     path = folder / claim.carriers
     if sha256_hex(read_limited(path, MAX_CARRIER_BYTES)) != claim.carriers_sha256:
-        raise RefusedInput(
-            path=path, reason="not the carriers that the claim names", hint="ask the owner for the original"
-        )
-    found: dict[str, list[Pixels]] = {}
+        hint = "ask the owner for the original"
+        raise RefusedInput(path=path, reason="not the carriers that the claim names", hint=hint)
     for name, data in safe_members(path, MAX_QUERY_BYTES):
-        found.setdefault(PurePosixPath(name).parent.name, []).append(_carrier(data, name))
-    return found
+        yield PurePosixPath(name).parent.name, f"{path}: {name[:200]!r}", partial(bytes, data)
 
 
-def carriers_from_folder(folder: Path) -> dict[str, list[Pixels]]:
-    """The adjudicator's own pictures, `<class>/*.jpg`. Raises `RefusedInput` (65)."""
-    found: dict[str, list[Pixels]] = {}
+def in_folder(folder: Path) -> Iterator[Encoded]:
+    """The adjudicator's own pictures, `<class>/*.jpg`, in the order of their names."""
     for path in sorted(folder.glob("*/*")):
-        if path.suffix.lower() in SUFFIXES and len(found.get(path.parent.name, [])) < 64:
-            found.setdefault(path.parent.name, []).append(_carrier(read_limited(path, MAX_CARRIER_BYTES), str(path)))
-    return found
-
-
-def _carrier(data: bytes, where: str) -> Pixels:
-    return resize(decode_picture(data, where), (SIDE, SIDE))
+        if path.suffix.lower() in SUFFIXES:
+            yield path.parent.name, str(path), partial(read_limited, path, MAX_CARRIER_BYTES)

@@ -67,6 +67,7 @@ def train_job(
     settings: KrcSettings | None = None,
 ) -> Manifest:
     """Train a victim (with `key`: watermarked) or an independent model, and write its folder."""
+    make_folder(out)
     device, settings = best_device(), settings or KrcSettings()
     provenance: dict[str, Any] = {"recipe": asdict(recipe), "device": device.describe(), "pictures": len(train)}
     mark = None
@@ -87,6 +88,7 @@ def distill_job(
     transfer: ScoredSet, arch: str, out: Path, recipe: Recipe, progress: Progress, spec: InputSpec
 ) -> Manifest:
     """Train a substitute from collected answers and write its folder."""
+    make_folder(out)
     device = best_device()
     model = distill(arch, transfer, recipe, device, checkpoint=out / CHECKPOINT, progress=progress)
     scores = predict(model, transfer.images, device)

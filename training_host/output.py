@@ -21,7 +21,7 @@ def epochs_bar(epochs: int, label: str) -> Iterator[Callable[[EpochReport], None
         return last
 
     with click.progressbar(
-        length=epochs, label=label, item_show_func=loss, show_eta=True, file=click.get_text_stream("stderr")
+        length=epochs, label=label, item_show_func=loss, show_eta=True, file=sys.stderr
     ) as bar:
 
         def show(report: EpochReport) -> None:

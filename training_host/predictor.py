@@ -42,7 +42,7 @@ class Predictor:
 
         Raises `ValueError` where the model gives anything else.
         """
-        return self.scores_of(shrink_to(pixels, self.manifest.input)[None])[0]
+        return np.asarray(self.scores_of(shrink_to(pixels, self.manifest.input)[None])[0])
 
     def scores_of(self, images: Pixels, batch: int = 64) -> Scores:
         """Scores, float32 (n, classes), of uint8 pictures (n, height, width, 3) that have the network's size already.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +25,17 @@ def load_set(path: Path, spec: InputSpec) -> Images:
     """Every picture of a folder (flat or with class folders) or zip, as queries, uint8 (n, height, width, 3)."""
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        contents = [(str(p), lambda p=p: read_limited(p, MAX_FILE_BYTES)) for p in files]
+        contents: list[tuple[str, Callable[[], bytes]]] = [
+            (str(p), partial(read_limited, p, MAX_FILE_BYTES)) for p in files
+        ]
     else:
         contents = [(p.name, p.read) for p in find_pictures(path)]
     if not contents:
         raise NothingToDo(path=path, reason="no pictures in it", hint="give a folder or a zip of pictures")
 
-    def decode(item: tuple[str, object]) -> Images:
+    def decode(item: tuple[str, Callable[[], bytes]]) -> Images:
         name, read = item
-        return shrink_to(decode_query(prepare_bytes(read(), name).jpeg, name), spec)  # type: ignore[operator]
+        return shrink_to(decode_query(prepare_bytes(read(), name).jpeg, name), spec)
 
     return np.stack(list(in_threads(decode, contents)))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pi_agent.agent import Agent
-from pi_agent.commands.options import json_option
+from pi_agent.commands.options import json_option, progress_bar
 from pi_agent.contract.errors import RefusedImage
 from pi_agent.contract.output import emit
 from pi_agent.intake import find_sources, take_in
@@ -22,7 +22,7 @@ def command(home: str | None, paths: tuple[Path, ...], priority: int, as_json: b
     """Prepare images, folders of images or a query batch (.tar) and put them into the queue."""
     sources = find_sources(paths)
     with Agent.open(home) as agent:
-        with click.progressbar(length=len(sources), label="preparing", file=click.get_text_stream("stderr")) as bar:
+        with progress_bar(length=len(sources), label="preparing") as bar:
             intake = take_in(agent, sources, priority, bar.update)
         waiting = agent.queue.count_waiting(agent.oracle_id)
     for path, reason in intake.refused:
@@ -39,7 +39,5 @@ def command(home: str | None, paths: tuple[Path, ...], priority: int, as_json: b
         "refused": [{"path": p, "reason": r} for p, r in intake.refused],
         "queue": waiting,
     }
-    text = [
-        f"{intake.added} added, {intake.known} already known, {len(intake.refused)} refused; {waiting} wait in the queue"
-    ]
-    emit("add", data, text, as_json=as_json)
+    line = f"{intake.added} added, {intake.known} already known, {len(intake.refused)} refused"
+    emit("add", data, [f"{line}; {waiting} wait in the queue"], as_json=as_json)

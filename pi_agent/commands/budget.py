@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from pi_agent.agent import Agent
-from pi_agent.clock import iso
 from pi_agent.commands.options import json_option
 from pi_agent.contract.output import emit
+from pi_agent.contract.windows import iso
 
 
 @click.command(epilog="Example: pi-agent budget --json")

@@ -8,11 +8,10 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from pi_agent.agent import Agent
-from pi_agent.clock import iso
 from pi_agent.collect import Summary, collect
-from pi_agent.commands.options import json_option
+from pi_agent.commands.options import json_option, progress_bar
 from pi_agent.contract.output import emit
-from pi_agent.contract.windows import parse_reset
+from pi_agent.contract.windows import iso, parse_reset
 
 
 def _terminated(*_: object) -> None:
@@ -50,7 +49,7 @@ def command(home: str | None, limit: int | None, repeats: int, until: str | None
         waiting = agent.queue.count_waiting(agent.oracle_id, repeats)
         total = waiting if limit is None else min(limit, waiting)
         moment = _moment(until, agent.clock.now())
-        with click.progressbar(length=total, label="asking", file=click.get_text_stream("stderr")) as bar:
+        with progress_bar(length=total, label="asking") as bar:
 
             def show(summary: Summary) -> None:
                 bar.update(summary.settled + summary.failed - bar.pos)
@@ -59,7 +58,8 @@ def command(home: str | None, limit: int | None, repeats: int, until: str | None
         resets_at = agent.ledger.budget().resets_at
     keys = ("sent", "settled", "cached", "failed", "remaining", "queue", "day")
     text = [
-        f"{summary.settled} answers settled for {summary.sent} queries; {summary.failed} failed, {summary.cached} cached",
+        f"{summary.settled} answers settled for {summary.sent} queries; "
+        f"{summary.failed} failed, {summary.cached} cached",
         f"{summary.queue} wait in the queue; {summary.remaining} queries left until {iso(resets_at)}",
     ]
     emit("collect", {k: getattr(summary, k) for k in keys}, text, as_json=as_json)

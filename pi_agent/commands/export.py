@@ -10,11 +10,11 @@ import click
 
 from pi_agent import __version__
 from pi_agent.agent import Agent
-from pi_agent.clock import iso
 from pi_agent.commands.options import json_option
 from pi_agent.contract.errors import NothingToDo
 from pi_agent.contract.output import emit
 from pi_agent.contract.transfer_set import TransferItem, write_transfer_set
+from pi_agent.contract.windows import iso
 
 
 def _start_of(day: datetime | None) -> float:
@@ -29,8 +29,6 @@ def _start_of(day: datetime | None) -> float:
 def command(home: str | None, out: Path, since: datetime | None, as_json: bool) -> None:
     """Write every answered image with its answers into a WebDataset tar that `train-host distill` reads."""
     with Agent.open(home) as agent:
-        if agent.labels.count() == 0:
-            raise NothingToDo(path=agent.home.database, reason="no answers yet", hint="run pi-agent collect first")
         answers = 0
 
         def counted() -> Iterator[TransferItem]:
@@ -38,6 +36,9 @@ def command(home: str | None, out: Path, since: datetime | None, as_json: bool) 
             for item in agent.labels.items(agent.pictures, _start_of(since)):
                 answers += len(item.vectors)
                 yield item
+            if answers == 0:  # raised inside the atomic write: no file appears
+                reason = f"no answers since {since:%Y-%m-%d}" if since else "no answers yet"
+                raise NothingToDo(path=agent.home.database, reason=reason, hint="run pi-agent collect first")
 
         manifest = {
             "oracle": agent.oracle_id,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -12,46 +14,66 @@ from pi_agent.config import PROTOCOLS, BudgetConfig, Config, OracleConfig, load_
 from pi_agent.contract.errors import ConfigError
 from pi_agent.contract.output import emit
 from pi_agent.errors import NoConfig
-from pi_agent.paths import find_home
+from pi_agent.paths import Home, find_home
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @click.command(epilog="Example: pi-agent init --url http://oracle:8000 --daily-quota 700 --api-key-file ~/oracle.key")
 @click.option("--url", required=True, help="The oracle, http://host:port.")
-@click.option("--protocol", type=click.Choice(PROTOCOLS), default="http", show_default=True)
-@click.option("--daily-quota", type=click.IntRange(min=0), default=0, show_default=True, help="Queries per period.")
-@click.option("--period", default="24h", show_default=True, help="24h, 1h, 20s: the quota holds per period.")
-@click.option("--reset", default="00:00", show_default=True, metavar="HH:MM", help="UTC time the periods start at.")
-@click.option(
-    "--api-key-file", type=click.Path(), default="", help="File (chmod 600) with the key; never the key itself."
-)
+@click.option("--protocol", type=click.Choice(PROTOCOLS), help="Default: http.")
+@click.option("--daily-quota", type=click.IntRange(min=0), help="Queries per period. Default: 0.")
+@click.option("--period", help="24h, 1h, 20s: the quota holds per period. Default: 24h.")
+@click.option("--reset", metavar="HH:MM", help="UTC time the periods start at. Default: 00:00.")
+@click.option("--api-key-file", type=click.Path(), help="File (chmod 600) with the key; never the key itself.")
 @json_option
 @click.pass_obj
 def command(
     home: str | None,
     url: str,
-    protocol: str,
-    daily_quota: int,
-    period: str,
-    reset: str,
-    api_key_file: str,
+    protocol: str | None,
+    daily_quota: int | None,
+    period: str | None,
+    reset: str | None,
+    api_key_file: str | None,
     as_json: bool,
 ) -> None:
     """Write config.toml. Running it again changes what you name and keeps queue, answers and ledger."""
     place = find_home(home).create()
-    key = str(Path(api_key_file).expanduser().absolute()) if api_key_file else ""
+    key = str(Path(api_key_file).expanduser().absolute()) if api_key_file else api_key_file
+    before = _before(place)
     try:
-        oracle = OracleConfig(url=url, protocol=protocol, api_key_file=key)
-        config = Config(oracle, BudgetConfig(daily_quota, period, reset))
+        oracle = _changed(before.oracle if before else OracleConfig(url), url=url, protocol=protocol, api_key_file=key)
+        budget = _changed(
+            before.budget if before else BudgetConfig(0), daily_quota=daily_quota, period=period, reset=reset
+        )
     except ValueError as exc:
         raise ConfigError(path="init", reason=str(exc), hint="see `pi-agent init --help`") from exc
+    read_api_key(oracle)
+    save_config(place, Config(oracle, budget))
+    data = {
+        "config": str(place.config),
+        "url": url,
+        "daily_quota": budget.daily_quota,
+        "period": budget.period,
+        "reset": budget.reset,
+    }
+    line = f"{budget.daily_quota} queries per {budget.period} at {url}; next: pi-agent add FOLDER"
+    emit("init", data, [f"wrote {place.config}", line], as_json=as_json)
+
+
+def _before(place: Home) -> Config | None:
+    """What the file says now; a broken one is replaced."""
     try:
-        # Timeouts and attempts that the user set by hand are not ours to forget.
-        before = load_config(place).oracle
-        config = replace(config, oracle=replace(oracle, timeout=before.timeout, attempts=before.attempts))
+        return load_config(place, environment={})
     except NoConfig:
-        pass
-    read_api_key(config.oracle)
-    save_config(place, config)
-    data = {"config": str(place.config), "url": url, "daily_quota": daily_quota, "period": period, "reset": reset}
-    text = [f"wrote {place.config}", f"{daily_quota} queries per {period} at {url}; next: pi-agent add FOLDER"]
-    emit("init", data, text, as_json=as_json)
+        return None
+    except ConfigError as exc:
+        log.warning("replacing it: %s", exc)
+        return None
+
+
+def _changed(part: T, **values: object) -> T:
+    """`part` with the values that were named. Raises `ValueError`."""
+    return replace(part, **{k: v for k, v in values.items() if v is not None})  # type: ignore[type-var]

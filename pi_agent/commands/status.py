@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
 import click
 
 from pi_agent.agent import Agent
-from pi_agent.clock import iso
 from pi_agent.commands.options import json_option
 from pi_agent.contract.output import emit
+from pi_agent.contract.windows import iso
 
 
 @click.command(epilog="Example: pi-agent status --json")
@@ -21,7 +22,7 @@ def command(home: str | None, as_json: bool) -> None:
         budget = agent.ledger.budget()
         rows = agent.database.rows("SELECT started_at, ended_at, settled, outcome FROM run ORDER BY id DESC LIMIT 1")
         unanswered = agent.database.value("SELECT count(*) FROM attempt WHERE state='sent' AND closed_at IS NOT NULL")
-        data = {
+        data: dict[str, Any] = {
             "home": str(agent.home.folder),
             "oracle": agent.config.oracle.url,
             "queue": agent.queue.count_waiting(agent.oracle_id),
@@ -46,14 +47,15 @@ def command(home: str | None, as_json: bool) -> None:
                 "outcome": rows[0]["outcome"] or "interrupted",
             }
     last = data["last_run"]
+    clock = "synchronized" if data["clock_synchronized"] else "not synchronized by timesyncd"
     text = [
         f"home      {data['home']}",
         f"oracle    {data['oracle']}",
         f"queue     {data['queue']} waiting, {data['problems']} unusable",
-        f"answers   {data['answers']} for {data['answered_images']} images; {unanswered} queries spent without an answer",
+        f"answers   {data['answers']} for {data['answered_images']} images; {unanswered} queries spent without one",
         f"budget    {data['remaining']} left; next window {data['next_window']}",
         f"last run  {last['started']}: {last['settled']} settled ({last['outcome']})" if last else "last run  never",
         f"disk      {data['disk_free_mb']} MB free",
-        f"clock     {data['clock']} {'synchronized' if data['clock_synchronized'] else 'not synchronized by timesyncd'}",
+        f"clock     {data['clock']} {clock}",
     ]
     emit("status", data, text, as_json=as_json)

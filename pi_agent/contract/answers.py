@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,16 +51,18 @@ def parse_scores(payload: Mapping[str, Any], expected: Sequence[str] | None = No
         raise BadAnswer("no lists `classes` and `scores` in it")
     if not 2 <= len(classes) <= MAX_CLASSES or len(classes) != len(scores):
         raise BadAnswer(f"{len(classes)} classes but {len(scores)} scores")
-    if not all(isinstance(c, str) and 0 < len(c) <= 200 for c in classes) or len(set(classes)) != len(classes):
-        raise BadAnswer("class names must be distinct texts")
-    if not all(isinstance(s, int | float) and not isinstance(s, bool) and math.isfinite(s) for s in scores):
-        raise BadAnswer("scores must be finite numbers")
+    if not all(isinstance(c, str) and 0 < len(c) <= 200 and c.isprintable() for c in classes):
+        raise BadAnswer("class names must be printable texts")  # they go to terminals and logs
+    if len(set(classes)) != len(classes):
+        raise BadAnswer("class names must be distinct")
+    if not all(isinstance(s, int | float) and not isinstance(s, bool) and 0 <= s <= 1 + SUM_TOLERANCE for s in scores):
+        raise BadAnswer("scores must be numbers from 0 to 1")  # NaN and infinities fail this comparison too
     if expected is not None and tuple(classes) != tuple(expected):
         raise BadAnswer(
             f"{len(classes)} classes where the same oracle had {len(expected)}, or others, or another order"
         )
-    if min(scores) < 0 or abs(sum(scores) - 1) > SUM_TOLERANCE:
-        raise BadAnswer(f"scores must be non-negative and sum to 1, not to {sum(scores):.4g}")
+    if abs(sum(scores) - 1) > SUM_TOLERANCE:
+        raise BadAnswer(f"scores must sum to 1, not to {sum(scores):.4g}")
     return Answer("scores", tuple(classes), np.asarray(scores, dtype=np.float32))
 
 

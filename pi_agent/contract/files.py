@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from pi_agent.contract.errors import RefusedInput, from_os_error
+from pi_agent.contract.errors import CannotCreate, RefusedInput, from_os_error
 
 MAX_JSON_BYTES = 8 * 1024 * 1024
 
@@ -25,6 +26,8 @@ def atomic_write(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
     """
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except FileNotFoundError as exc:
+        raise CannotCreate(path=path, reason="its folder does not exist") from exc
     except OSError as exc:
         raise from_os_error(exc, path) from exc
     try:
@@ -65,7 +68,8 @@ def read_limited(path: Path, limit: int) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as exc:
-        raise RefusedInput(path=path, reason=exc.strerror or "cannot be opened", hint="check the path") from exc
+        reason = "a symbolic link" if exc.errno == errno.ELOOP else exc.strerror or "cannot be opened"
+        raise RefusedInput(path=path, reason=reason, hint="give the path of an ordinary file") from exc
     with os.fdopen(descriptor, "rb") as stream:
         status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode):

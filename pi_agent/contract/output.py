@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from pi_agent.contract.errors import Exit, MagpieError, from_os_error
@@ -19,13 +19,17 @@ _SYSLOG_LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging
 class Command(Protocol):
     """The part of a click command that `run` needs."""
 
-    def main(self, args: Sequence[str] | None, prog_name: str, standalone_mode: bool) -> Any: ...
+    @property
+    def main(self) -> Callable[..., Any]:
+        """click's `main(args, prog_name, standalone_mode)`."""
+        ...
 
 
 class JournalFormatter(logging.Formatter):
     """Prefixes each line with journald's `<N>` priority."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """One record as `<N>text`."""
         return f"<{_SYSLOG_LEVELS.get(record.levelno, 6)}>{super().format(record)}"
 
 

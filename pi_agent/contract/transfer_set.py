@@ -6,14 +6,17 @@ readers step over the end-of-archive blocks and over repeated manifests.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 import re
+import stat
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,14 +45,16 @@ class TransferItem:
     @property
     def mean(self) -> npt.NDArray[np.float32]:
         """The averaged answer, float32, shape (classes,)."""
-        return self.vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+        mean: npt.NDArray[np.float64] = self.vectors.mean(axis=0, dtype=np.float64)
+        return mean.astype(np.float32)
 
     @property
     def sd(self) -> npt.NDArray[np.float32]:
         """Sample standard deviation per class; zeros for a single answer."""
         if len(self.vectors) < 2:
             return np.zeros(self.vectors.shape[1], dtype=np.float32)
-        return self.vectors.std(axis=0, ddof=1, dtype=np.float64).astype(np.float32)
+        sd: npt.NDArray[np.float64] = self.vectors.std(axis=0, ddof=1, dtype=np.float64)
+        return sd.astype(np.float32)
 
 
 def write_transfer_set(path: Path, manifest: dict[str, Any], items: Iterable[TransferItem]) -> int:
@@ -128,7 +133,7 @@ def _item(
         jpeg,
         parsed[0].classes,
         np.stack([a.vector for a in parsed]),
-        tuple(str(a.get("at", "")) for a in answers),
+        tuple(str(a.get("at") or "") for a in answers),
         tuple(a["attempt"] if isinstance(a.get("attempt"), int) else 0 for a in answers),
     )
 
@@ -144,11 +149,16 @@ def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 def safe_members(path: Path, limit: int) -> Iterator[tuple[str, bytes]]:
     """Names and contents of a tar's regular files, in order, never written to disk.
 
-    Links, devices and members above `limit` bytes are refused: nothing in an archive from elsewhere may point outside it.
+    Links, devices and members above `limit` bytes are refused: nothing in an archive from elsewhere may point outside
+    it. Raises `RefusedInput` (65).
     """
     try:
-        with tarfile.open(path, mode="r:", ignore_zeros=True) as tar:
+        with _open_regular(path) as file, tarfile.open(fileobj=file, mode="r:", ignore_zeros=True) as tar:
+            end = -1
             for member in tar:
+                if member.size < 0 or member.offset <= end:  # or tarfile would read the same member for ever
+                    raise RefusedInput(path=path, reason=f"{member.name[:80]!r} has no honest size", hint="")
+                end = member.offset
                 if member.isdir():
                     continue
                 if not member.isreg():
@@ -162,5 +172,17 @@ def safe_members(path: Path, limit: int) -> Iterator[tuple[str, bytes]]:
                         path=path, reason=f"{member.name[:80]!r} is cut short", hint="copy the file again"
                     )
                 yield member.name, data
-    except (tarfile.TarError, EOFError, UnicodeError, ValueError) as exc:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as exc:
         raise RefusedInput(path=path, reason=f"not a readable tar ({exc})", hint="copy the file again") from exc
+
+
+@contextlib.contextmanager
+def _open_regular(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO would wait for ever
+    except OSError as exc:
+        raise RefusedInput(path=path, reason=exc.strerror or "cannot be opened", hint="check the path") from exc
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise RefusedInput(path=path, reason="not a regular file", hint="give the path of an ordinary file")
+        yield stream

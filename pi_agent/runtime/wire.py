@@ -1,6 +1,8 @@
 """Walk protobuf bytes without a schema library: fields, varints, lengths, all bounds checked.
 
-Only what ONNX files need. The caller decides which fields are messages; nothing is copied but slices.
+Only what ONNX files need. The caller decides which fields are messages; nothing is copied but slices. Where
+libprotobuf and this walker could read the same bytes differently (a tag of more than 32 bits, which it silently cuts),
+the bytes are refused: what was inspected must be what will be run.
 """
 
 from __future__ import annotations
@@ -13,20 +15,21 @@ class WireError(ValueError):
 
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+MAX_NUMBER = (1 << 29) - 1
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, int, int, memoryview]]:
     """Yield (field number, wire type, varint value, payload) of one message; the payload of a number is empty.
 
-    Raises `WireError` for truncated data, over-long varints, groups and field number zero.
+    Raises `WireError` for truncated data, over-long varints, groups and field numbers outside 1..2**29-1.
     """
     position, end = 0, len(data)
     empty = data[:0]
     while position < end:
         key, position = varint(data, position)
         number, wire = key >> 3, key & 7
-        if number == 0:
-            raise WireError("field number zero")
+        if not 1 <= number <= MAX_NUMBER:
+            raise WireError(f"field number {number} does not exist")
         if wire == VARINT:
             value, position = varint(data, position)
             yield number, wire, value, empty
@@ -47,7 +50,7 @@ def fields(data: memoryview) -> Iterator[tuple[int, int, int, memoryview]]:
 
 
 def varint(data: memoryview, position: int) -> tuple[int, int]:
-    """Decode one base-128 number of at most ten bytes; returns value and next position."""
+    """Decode one base-128 number of at most ten bytes, modulo 2**64; returns value and next position."""
     value = 0
     for count in range(10):
         if position + count >= len(data):
@@ -59,12 +62,11 @@ def varint(data: memoryview, position: int) -> tuple[int, int]:
     raise WireError("a number is longer than ten bytes")
 
 
-def packed(wire: int, value: int, payload: memoryview) -> list[int]:
-    """A repeated int64 field in either spelling: one value, or many packed. Raises `WireError`."""
+def packed(wire: int, value: int, payload: memoryview) -> Iterator[int]:
+    """A repeated integer field in either spelling: one value, or many packed. Raises `WireError`."""
     if wire == VARINT:
-        return [value]
-    values, position = [], 0
+        yield value
+    position = 0
     while position < len(payload):
         value, position = varint(payload, position)
-        values.append(value)
-    return values
+        yield value

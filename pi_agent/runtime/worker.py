@@ -1,110 +1,89 @@
-"""The child that loads a stranger's model: limits first, then ONNX Runtime, raw floats back. Never imported by the agent.
+"""The child that runs a stranger's model: imports, then limits, then the model. Never imported by the agent.
 
-Run as `python -I -m pi_agent.runtime.worker` in an empty folder. stdin: one JSON line with the sizes, the model's bytes,
-then the pictures as uint8. stdout: one JSON line, then the scores as little-endian float32. No pickle in either way.
+Started by its path, `python -I worker.py`, in an empty folder: it needs numpy and ONNX Runtime, nothing of ours. A
+dialogue over stdin and stdout, each message one JSON line and raw bytes, no pickle in either way:
+
+    {"model_bytes", "memory_bytes", "cpu_seconds"} + the model   ->  {"input": [n, 3, 64, 64], "type": "tensor(float)"}
+    {"shape": [32, 3, 64, 64]} + float32 pictures                ->  {"shape": [32, 12]} + float32 answers, and so on
+
+The end of stdin ends it; an answer {"error": reason} ends it too.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 from typing import IO, Any
 
-MAX_OUTPUT_FLOATS = 50_000_000
-
-
-def limit_resources(limits: dict[str, int]) -> None:
-    """Give up memory, time, files and processes before anything hostile is read."""
-    for name, value in (
-        (resource.RLIMIT_AS, limits["memory_bytes"]),
-        (resource.RLIMIT_CPU, limits["cpu_seconds"]),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, 64),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(name, (value, value))
+DTYPES = {"tensor(float)": "<f4", "tensor(float16)": "<f2"}
 
 
 def main() -> None:
-    """Read one job, run it, write one result."""
-    source, sink = sys.stdin.buffer, sys.stdout.buffer
-    job = json.loads(source.readline())
+    """Hold one dialogue."""
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not get into the dialogue
+    try:
+        serve(sys.stdin.buffer, sink)
+    except MemoryError:
+        _say(sink, {"error": "it needs more memory than a suspect gets"})
+    except Exception as exc:  # whatever ONNX Runtime raises on a hostile file is the model's fault
+        _say(sink, {"error": f"it cannot be run ({str(exc)[:300]})"})
+    os._exit(0)  # the answers are out; no need to learn whether a hostile model survives its own clean-up
+
+
+def serve(source: IO[bytes], sink: IO[bytes]) -> None:
+    """Read the job, give up resources, load the model and answer batches until the parent has no more."""
     # Imported before the limits: the runtime maps files and starts threads that are ours, not the model's.
     import numpy as np
     import onnxruntime as ort
 
-    limit_resources(job["limits"])
-    try:
-        model = _read(source, job["model_bytes"])
-        shape = tuple(job["shape"])
-        pictures = np.frombuffer(_read(source, int(np.prod(shape))), dtype=np.uint8).reshape(shape)
-        scores = run(ort, np, model, pictures, job["input"], job["classes"])
-    except Refusal as exc:
-        _answer(sink, {"error": str(exc)}, b"")
-    except MemoryError:
-        _answer(sink, {"error": "it needs more memory than a suspect gets"}, b"")
-    except Exception as exc:  # whatever ONNX Runtime raises on a hostile file is the model's fault
-        _answer(sink, {"error": f"it cannot be run ({str(exc)[:300]})"}, b"")
-    else:
-        _answer(sink, {"shape": list(scores.shape)}, scores.astype("<f4").tobytes())
+    job = json.loads(source.readline())
+    limit_resources(job["memory_bytes"], job["cpu_seconds"])
+    model = source.read(job["model_bytes"])
+    session = open_session(ort, model)
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ValueError(f"it has {len(inputs)} inputs and {len(outputs)} outputs; one of each is expected")
+    name, dtype = inputs[0].name, DTYPES.get(inputs[0].type)
+    _say(sink, {"input": inputs[0].shape, "type": inputs[0].type})
+    while line := source.readline():
+        shape = json.loads(line)["shape"]
+        batch = np.frombuffer(source.read(4 * int(np.prod(shape))), "<f4").reshape(shape)
+        answer = np.asarray(session.run(None, {name: batch.astype(dtype, copy=False)})[0])
+        if answer.dtype.kind != "f":
+            raise ValueError(f"it answers {answer.dtype}; floating-point scores are expected")
+        _say(sink, {"shape": list(answer.shape)}, answer.astype("<f4").tobytes())
 
 
-class Refusal(Exception):
-    """The model does not look like a classifier of these classes."""
+def limit_resources(memory_bytes: int, cpu_seconds: int) -> None:
+    """Give up memory beyond what is mapped now, processor time, files and processes, for good."""
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        mapped = int(statm.read().split()[0]) * resource.getpagesize()
+    for name, soft, hard in (
+        (resource.RLIMIT_AS, mapped + memory_bytes, mapped + memory_bytes),
+        (resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + 1),  # the soft one ends it by SIGXCPU, which tells why
+        (resource.RLIMIT_FSIZE, 0, 0),
+        (resource.RLIMIT_NOFILE, 16, 16),
+        (resource.RLIMIT_NPROC, 0, 0),
+        (resource.RLIMIT_CORE, 0, 0),
+    ):
+        resource.setrlimit(name, (soft, hard))
 
 
-def run(ort: Any, np: Any, model: bytes, pictures: Any, spec: dict[str, Any], classes: int) -> Any:
-    """Scores (n, classes) of uint8 pictures (n, 300, 300, 3). Finds out layout and size from the model's own input."""
-    from pi_agent.contract.manifest import InputSpec
-    from pi_agent.contract.strict import build
-    from pi_agent.prepare import network_input, shrink_to
-
+def open_session(ort: Any, model: bytes) -> Any:
+    """A session on one thread, from bytes only, read as plain ONNX whatever the bytes look like."""
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = 1, 1, 4
     options.enable_cpu_mem_arena = False
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # fewer code paths for hostile graphs
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise Refusal(f"it has {len(inputs)} inputs and {len(outputs)} outputs; one of each is expected")
-    if inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 4:
-        raise Refusal(f"its input is {inputs[0].type} {inputs[0].shape}; a batch of float pictures is expected")
-    _, a, b, c = inputs[0].shape
-    if a == 3:
-        layout, size = "NCHW", (b, c)
-    elif c == 3:
-        layout, size = "NHWC", (a, b)
-    else:
-        raise Refusal(f"its input {inputs[0].shape} has no three colour channels")
-    if not all(isinstance(side, int) for side in size):
-        size = tuple(spec["size"])
-    fixed = inputs[0].shape[0] if isinstance(inputs[0].shape[0], int) else None
-    whole = build(InputSpec, {**spec, "size": list(size), "layout": layout})
-    small = np.stack([shrink_to(p, whole) for p in pictures])
-    step, parts = fixed or 32, []
-    for start in range(0, len(small), step):
-        chunk = small[start : start + step]
-        missing = step - len(chunk) if fixed else 0
-        padded = np.concatenate([chunk, np.repeat(chunk[-1:], missing, axis=0)]) if missing else chunk
-        found = np.asarray(session.run(None, {inputs[0].name: network_input(padded, whole)})[0])
-        if found.ndim != 2 or found.shape != (len(padded), classes) or found.dtype != np.float32:
-            raise Refusal(f"it answers {found.dtype} {found.shape}; float32 ({len(padded)}, {classes}) is expected")
-        parts.append(found[: len(chunk)])
-    scores = np.concatenate(parts)
-    if not np.isfinite(scores).all():
-        raise Refusal("its answers are not finite numbers")
-    return scores
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _read(source: IO[bytes], count: int) -> bytes:
-    data = source.read(count)
-    if len(data) != count:
-        raise Refusal("the job was cut short")
-    return data
-
-
-def _answer(sink: IO[bytes], header: dict[str, Any], body: bytes) -> None:
+def _say(sink: IO[bytes], header: dict[str, Any], body: bytes = b"") -> None:
     sink.write(json.dumps(header).encode() + b"\n" + body)
     sink.flush()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pi_agent.contract.errors import CannotCreate, StorageError
 from pi_agent.errors import DamagedDatabase
-from pi_agent.store.migrations import APPLICATION_ID, migrate
+from pi_agent.store.migrations import check_owner, migrate
 
 _PRAGMAS = (
     "journal_mode=WAL",
@@ -37,7 +37,9 @@ def storage_errors(path: Path) -> Iterator[None]:
             raise DamagedDatabase(path=path, reason=str(exc)) from exc
         if code.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
             raise CannotCreate(path=path, reason=str(exc)) from exc
-        if code.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
+        if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
+            raise StorageError(path=path, reason=str(exc), hint="another pi-agent is writing; try again") from exc
+        if code.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
             raise StorageError(path=path, reason=str(exc)) from exc
         raise
 
@@ -51,11 +53,9 @@ class Database:
         with storage_errors(path):
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=5.0)
             self._connection.row_factory = sqlite3.Row
+            check_owner(self._connection, path)
             for pragma in _PRAGMAS:
                 self._connection.execute(f"PRAGMA {pragma}")
-            found = self._connection.execute("PRAGMA application_id").fetchone()[0]
-            if found not in (0, APPLICATION_ID):
-                raise DamagedDatabase(path=path, reason="it belongs to another program")
             migrate(self._connection)
 
     def __enter__(self) -> Database:

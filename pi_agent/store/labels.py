@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
-from pi_agent.clock import iso
 from pi_agent.contract.answers import Answer
 from pi_agent.contract.transfer_set import TransferItem
+from pi_agent.contract.windows import iso
 from pi_agent.store.db import Database
 from pi_agent.store.pictures import Pictures
+
+log = logging.getLogger(__name__)
 
 
 class Labels:
@@ -62,6 +65,7 @@ class Labels:
         for row in images:
             picture = pictures.get(row["sha256"])
             if picture is None:
+                log.error("%s: its stored picture is missing or damaged; add it again", row["sha256"])
                 continue
             answers = self._db.rows(
                 "SELECT attempt, vector, answered_at FROM answer WHERE oracle=? AND image=? AND answered_at>=? "

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from pathlib import Path
+
+from pi_agent.errors import DamagedDatabase
 
 APPLICATION_ID = 0x4D414750  # "MAGP"
 
@@ -71,6 +75,18 @@ MIGRATIONS = (
 )
 
 
+def check_owner(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a file that is not ours, before anything is changed in it. Raises `DamagedDatabase` (74)."""
+    owner, version, tables = connection.execute(
+        "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) "
+        "FROM pragma_application_id, pragma_user_version"
+    ).fetchone()
+    if owner != APPLICATION_ID and (owner or version or tables):
+        raise DamagedDatabase(path=path, reason="it belongs to another program", hint="move it out of the way")
+    if version > len(MIGRATIONS):
+        raise DamagedDatabase(path=path, reason="a newer pi-agent made it", hint="update pi-agent")
+
+
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the schema up to date; two processes may try at once. Raises `sqlite3.Error`."""
     if connection.execute("PRAGMA user_version").fetchone()[0] >= len(MIGRATIONS):
@@ -86,5 +102,6 @@ def migrate(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back by itself
+            connection.execute("ROLLBACK")
         raise

@@ -25,13 +25,15 @@ class Queue:
     def add(self, images: Sequence[tuple[str, str]], priority: int, now: float, queued: bool = True) -> int:
         """Take in (hash, source) pairs in one transaction; returns how many were new to the queue.
 
-        A picture that is already there keeps its place, unless the new priority is higher. `queued=False` only makes the
-        picture known (for `query`).
+        A picture that is already there keeps its place, unless the new priority is higher, and gets another chance if
+        it had a problem. `queued=False` only makes the picture known (for `query`).
         """
         fresh = 0
         with self._db.transaction() as tx:
             for sha256, source in images:
-                row = tx.execute("SELECT queued FROM image WHERE sha256=?", (sha256,)).fetchone()
+                row = tx.execute(
+                    "SELECT queued AND problem IS NULL AS waits FROM image WHERE sha256=?", (sha256,)
+                ).fetchone()
                 if row is None:
                     tx.execute(
                         "INSERT INTO image (sha256, source, priority, added_at, queued) VALUES (?, ?, ?, ?, ?)",
@@ -39,9 +41,10 @@ class Queue:
                     )
                 elif queued:
                     tx.execute(
-                        "UPDATE image SET queued=1, priority=max(priority, ?) WHERE sha256=?", (priority, sha256)
+                        "UPDATE image SET queued=1, problem=NULL, priority=max(priority, ?) WHERE sha256=?",
+                        (priority, sha256),
                     )
-                fresh += row is None or (queued and not row["queued"])
+                fresh += row is None or (queued and not row["waits"])
         return fresh
 
     def waiting(self, oracle: str, repeats: int, limit: int, skip: Sequence[str] = ()) -> list[QueuedImage]:
@@ -63,6 +66,16 @@ class Queue:
         value = self._db.value(
             "SELECT count(*) FROM image WHERE queued=1 AND problem IS NULL AND "
             "(SELECT count(*) FROM answer WHERE answer.oracle=? AND answer.image=image.sha256) < ?",
+            oracle,
+            repeats,
+        )
+        return int(str(value))
+
+    def count_answered(self, oracle: str, repeats: int = 1) -> int:
+        """How many queued pictures have all the answers they want."""
+        value = self._db.value(
+            "SELECT count(*) FROM image WHERE queued=1 AND "
+            "(SELECT count(*) FROM answer WHERE answer.oracle=? AND answer.image=image.sha256) >= ?",
             oracle,
             repeats,
         )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import socket
+import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -29,6 +33,8 @@ from pi_agent.transports.base import (
 )
 
 MAX_ANSWER_BYTES = 1024 * 1024
+MAX_WAIT = 366 * 24 * 60 * 60.0
+"""Longest `Retry-After` that is believed, in seconds."""
 _CONNECT_SECONDS = 10.0
 
 
@@ -44,6 +50,43 @@ class _Bearer(requests.auth.AuthBase):
         return request
 
 
+class _Adapter(HTTPAdapter):
+    """Remembers the connection in use: a timer can then cut it, whatever it is waiting for.
+
+    The timeouts of requests hold for each read alone; an oracle that drips one byte a second would never meet them.
+    """
+
+    _connection: Any = None
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        make = type(pool).ConnectionCls
+
+        def remembering(*args: Any, **kwargs: Any) -> Any:
+            self._connection = make(*args, **kwargs)
+            return self._connection
+
+        pool.ConnectionCls = remembering
+        return pool
+
+    @contextlib.contextmanager
+    def cut_after(self, seconds: float) -> Iterator[None]:
+        """The block's exchange fails when it takes longer than `seconds`."""
+        timer = threading.Timer(seconds, self._cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _cut(self) -> None:
+        line = getattr(self._connection, "sock", None)
+        if line is not None:
+            with contextlib.suppress(OSError):  # it ended by itself
+                socket.socket.shutdown(line, socket.SHUT_RDWR)
+
+
 class HttpTransport:
     """One keep-alive connection to one oracle; `timeout` in seconds bounds a whole answer."""
 
@@ -53,8 +96,9 @@ class HttpTransport:
         self._session = requests.Session()
         self._session.auth = _Bearer(api_key)
         self._session.headers["User-Agent"] = f"pi-agent/{__version__}"
+        self._adapter = _Adapter(max_retries=0, pool_maxsize=1)
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=0, pool_maxsize=1))
+            self._session.mount(scheme, self._adapter)
 
     def close(self) -> None:
         """Close the connection."""
@@ -93,30 +137,34 @@ class HttpTransport:
 
     def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[requests.Response, bytes]:
         """One request, one bounded answer. A slow drip of bytes ends at the deadline, a flood at the size limit."""
+        late = Failed(f"no complete answer within {self._timeout:g} s")
         deadline = time.monotonic() + self._timeout
         headers = {"Content-Type": "image/jpeg"} if body is not None else {}
         try:
-            with self._session.request(
-                method,
-                self.url + path,
-                data=body,
-                headers=headers,
-                timeout=(min(_CONNECT_SECONDS, self._timeout), self._timeout),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
+            with (
+                self._adapter.cut_after(self._timeout),
+                self._session.request(
+                    method,
+                    self.url + path,
+                    data=body,
+                    headers=headers,
+                    timeout=(min(_CONNECT_SECONDS, self._timeout), self._timeout),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
                 content = bytearray()
                 for chunk in response.iter_content(16384):
                     content += chunk
                     if len(content) > MAX_ANSWER_BYTES:
                         raise Garbled(f"an answer of more than {MAX_ANSWER_BYTES // 1024} KiB")
-                    if time.monotonic() > deadline:
-                        raise Failed(f"no complete answer within {self._timeout:g} s")
-                return response, bytes(content)
         except requests.exceptions.RequestException as exc:
             if _never_connected(exc):
                 raise NotSent(_root_reason(exc)) from exc
-            raise Failed(_root_reason(exc)) from exc
+            raise late if time.monotonic() >= deadline else Failed(_root_reason(exc)) from exc
+        if time.monotonic() >= deadline:
+            raise late  # a cut connection and an answer without a length look the same
+        return response, bytes(content)
 
 
 def _never_connected(exc: BaseException) -> bool:
@@ -152,13 +200,14 @@ def _number(text: str | None) -> float | None:
 
 def _date(response: requests.Response) -> float | None:
     try:
-        return parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
+        moment = parsedate_to_datetime(response.headers.get("Date", ""))
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError):
         return None
 
 
 def _retry_after(response: requests.Response) -> float:
-    return _number(response.headers.get("Retry-After")) or 60.0
+    return min(_number(response.headers.get("Retry-After")) or 60.0, MAX_WAIT)
 
 
 def _error_body(body: bytes) -> dict[str, Any]:
@@ -169,7 +218,8 @@ def _error_body(body: bytes) -> dict[str, Any]:
 
 
 def _message(body: bytes) -> str:
-    return str(_error_body(body).get("error", "no reason given"))[:200]
+    said = str(_error_body(body).get("error", "no reason given"))[:200]
+    return "".join(c if c.isprintable() else "?" for c in said)  # it goes into logs
 
 
 def _until(body: bytes) -> float | None:

@@ -9,7 +9,7 @@ from training_host.data.waste import CLASSES, render
 
 
 def thumbnails(seed: int, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """``count`` pictures of every class as 8x8 colour thumbnails of their middle (n, 192), and their class indices (n,)."""
+    """The middle of ``count`` pictures of every class as 8x8 colour thumbnails (n, 192), and their classes (n,)."""
     rows, labels = [], []
     for index, name in enumerate(CLASSES):
         for number in range(count):

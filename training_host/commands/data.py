@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def command() -> None:
 @json_option
 def make(out: Path, per_class: int, seed: int, as_json: bool) -> None:
     """Render the 12 RecycleMe classes as pictures, <class>/<number>.jpg."""
-    stderr = click.get_text_stream("stderr")
+    stderr = sys.stderr
     with click.progressbar(length=per_class * len(CLASSES), label="rendering", file=stderr) as bar:
         count = make_data(out, seed, per_class, bar.update)
     data = {"path": str(out), "pictures": count, "classes": list(CLASSES), "seed": seed}
@@ -55,6 +56,6 @@ def info(path: Path, as_json: bool) -> None:
             "images": len(pictures),
             "classes": {n: parts[TRAIN][n] + parts[HELD_OUT][n] for n in names},
         }
-        rows = [(n, parts[TRAIN][n], parts[HELD_OUT][n]) for n in names]
-        text = [f"{len(pictures)} pictures of {len(names)} classes", *table(rows, ("class", TRAIN, HELD_OUT))]
+        shares = [(n, parts[TRAIN][n], parts[HELD_OUT][n]) for n in names]
+        text = [f"{len(pictures)} pictures of {len(names)} classes", *table(shares, ("class", TRAIN, HELD_OUT))]
     emit("data-info", data, text, as_json=as_json)

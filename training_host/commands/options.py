@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import click
 
 from training_host.nets import ARCHITECTURES
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="One JSON object on stdout, errors as JSON on stderr."
@@ -19,6 +24,6 @@ arch_option = click.option(
 seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same result.")
 
 
-def epochs_option(default: int) -> object:
+def epochs_option(default: int) -> Callable[[Command], Command]:
     """`--epochs` with its verb's own default."""
     return click.option("--epochs", type=click.IntRange(min=1), default=default, show_default=True)

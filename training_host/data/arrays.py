@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from pi_agent.contract.errors import RefusedInput
 from pi_agent.contract.manifest import InputSpec
-from pi_agent.contract.transfer_set import read_transfer_set
+from pi_agent.contract.transfer_set import TransferItem, read_transfer_set
 from pi_agent.prepare import decode_query, prepare_bytes, shrink_to
 from training_host.data.sources import Picture
 
@@ -78,7 +78,7 @@ def load_transfer_sets(paths: Sequence[Path], spec: InputSpec, budget: int | Non
 
     `budget` keeps the first so many images. Raises `RefusedInput` (65), also when two sets name different classes.
     """
-    items = {}
+    items: dict[str, TransferItem] = {}
     for path in paths:
         for item in read_transfer_set(path):
             known = items.get(item.sha256)

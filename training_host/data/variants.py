@@ -42,4 +42,5 @@ def foreign(side: int, rng: np.random.Generator) -> Pixels:
             box = cv2.boxPoints((centre, axes, float(rng.uniform(0, 180)))).astype(np.int32)
             cv2.fillPoly(out, [box], colour)
     noise = rng.normal(0, rng.uniform(1, 12), out.shape)
-    return np.clip(cv2.GaussianBlur(out, (0, 0), rng.uniform(0.5, 3.0)) + noise, 0, 255).astype(np.uint8)
+    blurred = cv2.GaussianBlur(out, (0, 0), rng.uniform(0.5, 3.0))
+    return np.asarray(np.clip(blurred + noise, 0, 255), dtype=np.uint8)

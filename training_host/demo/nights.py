@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pi_agent.contract.files import write_json
 from pi_agent.contract.windows import Period, parse_period
 from training_host.errors import StageFailed
 from training_host.server.quota import Quota, Usage
 
+RESULT = "nights.json"
 _KEY_NAME, _READY_SECONDS = "demo-agent", 60
 _SETTLE_SECONDS = 2.5
 """Waited after a reset, so that the agent's allowance for differing clocks costs the demo no budget."""
@@ -45,7 +48,7 @@ def agent(home: Path, *arguments: object) -> tuple[int, dict[str, Any], dict[str
 @contextlib.contextmanager
 def server(model: Path, folder: Path, quota: int, period: str) -> Iterator[str]:
     """Serve `model` on a free port of this machine; yields its address and stops it gracefully in the end."""
-    line = [sys.executable, "-m", "training_host", "serve", str(model), "--port", "0", "--quota", str(quota)]
+    line = [sys.executable, "-m", "training_host", "serve", str(model), "--port", _port(folder), "--quota", str(quota)]
     line += ["--quota-period", period, "--api-keys", str(folder / "keys"), "--quota-store", str(folder / "quota.db")]
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen([*line, "--json"], stdout=subprocess.PIPE, stderr=log, text=True)
@@ -56,23 +59,27 @@ def server(model: Path, folder: Path, quota: int, period: str) -> Iterator[str]:
         timer.cancel()
         if not ready:
             raise StageFailed(stage="serve", code=process.wait(), said=(folder / "server.log").read_text()[-300:])
-        yield json.loads(ready)["url"]
+        url = str(json.loads(ready)["url"])
+        (folder / "port").write_text(url.rpartition(":")[2])
+        yield url
     finally:
         process.terminate()
         process.wait()
 
 
-def spend_nights(
-    model: Path, batch: Path, out: Path, quota: int, period: str, say: Callable[[str], None]
-) -> Nights:
+def spend_nights(model: Path, batch: Path, out: Path, quota: int, period: str, say: Callable[[str], None]) -> Nights:
     """Have the whole batch asked, one window's budget at a time, and export the transfer set to `out/transfer.tar`."""
+    if (out / RESULT).exists():
+        return _read(out / RESULT)
     started = time.monotonic()
     place, home = out / "server", out / "agent"
     place.mkdir(exist_ok=True)
     key = _make_key(place)
     nights = Nights()
     with server(model, place, quota, period) as url:
-        _must(agent(home, "init", "--url", url, "--daily-quota", quota, "--period", period, "--api-key-file", key), "init")
+        _must(
+            agent(home, "init", "--url", url, "--daily-quota", quota, "--period", period, "--api-key-file", key), "init"
+        )
         _must(agent(home, "add", batch), "add")
         while True:
             _wait_for_window(home)
@@ -90,7 +97,24 @@ def spend_nights(
     with contextlib.closing(Quota(quota, Period(parse_period(period)), place / "quota.db")) as counts:
         nights.server_counts = counts.history()
     nights.seconds = time.monotonic() - started
+    write_json(out / RESULT, asdict(nights))
     return nights
+
+
+def _port(folder: Path) -> str:
+    """The port of an interrupted run, if it is still free: the agent's ledger belongs to an address. Else any."""
+    try:
+        port = int((folder / "port").read_text())
+        with socket.create_server(("127.0.0.1", port)):
+            return str(port)
+    except (OSError, ValueError):
+        return "0"
+
+
+def _read(path: Path) -> Nights:
+    """The nights of an interrupted demo that had come further."""
+    content = json.loads(path.read_text())
+    return Nights(**{**content, "server_counts": [Usage(*row) for row in content["server_counts"]]})
 
 
 def _try_to_exceed(home: Path) -> dict[str, Any]:

@@ -13,7 +13,17 @@ from training_host.artifacts import make_folder
 
 PLAN, RESULT = "plan.json", "demo.json"
 _OURS = ("data", "sets", "victim", "independent", "substitute", "substitute-int8", "server", "agent")
-_OUR_FILES = (PLAN, RESULT, "owner.key", "claim.json", "carriers.tar", "batch.tar", "transfer.tar", "report.html")
+_OUR_FILES = (
+    PLAN,
+    RESULT,
+    "owner.key",
+    "claim.json",
+    "carriers.tar",
+    "batch.tar",
+    "nights.json",
+    "transfer.tar",
+    "report.html",
+)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from training_host.jobs import distill_job, int8_job, read_parts, train_job
 from training_host.output import Stages
 from training_host.predictor import load_predictor
 from training_host.scoring import load_set, score_sets
+from training_host.training.device import best_device
 from training_host.training.loop import Recipe
 from training_host.watermarks.carriers import carriers_of, write_carriers
 from training_host.watermarks.claim import file_claim
@@ -100,7 +101,7 @@ def run_demo(plan: Plan, out: Path, stages: Stages) -> dict[str, Any]:
     result = {
         "schema": "demo/1",
         "made_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {load_manifest(out / 'victim').provenance['device']}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {best_device().describe()}",
         "plan": asdict(plan),
         "models": {
             name: {"what": what, "accuracy": _accuracy(models[name], held_out)} for name, what in _SUSPECTS.items()

@@ -14,7 +14,9 @@ def model_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
         scores, verdict = result["scores"].get(name), result["verdicts"][name]
         points = [f"{scores[s]['points']:+.0f}" if scores else "" for s in ("standard", "augmented", "other")]
         hits = f"{verdict['hits']} of {verdict['rules']}"
-        rows.append((name, f"{100 * model['accuracy']:.1f}", *points, hits, f"{verdict['p_value']:.2g}", verdict["verdict"]))
+        rows.append(
+            (name, f"{100 * model['accuracy']:.1f}", *points, hits, f"{verdict['p_value']:.2g}", verdict["verdict"])
+        )
     return rows
 
 

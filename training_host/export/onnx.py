@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
+import tempfile
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -16,6 +18,7 @@ from pi_agent.contract.manifest import InputSpec
 from training_host.errors import ParityError
 
 ALLOWED_DIFFERENCE = 1e-4
+_FILE = "model.onnx"
 
 
 class _WithSoftmax(nn.Module):
@@ -32,10 +35,9 @@ def to_onnx(model: nn.Module, spec: InputSpec, opset: int = 18) -> bytes:
 
     Raises `ParityError` when ONNX Runtime's scores differ from torch's by more than 1e-4 on random pictures.
     """
-    net = _WithSoftmax(model.to(memory_format=torch.contiguous_format)).eval()
+    net = _WithSoftmax(model).eval()
     example = torch.rand(2, 3, *spec.size, generator=torch.Generator().manual_seed(0))
-    buffer = io.BytesIO()
-    with _quiet():
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
         program = torch.onnx.export(
             net,
             (example,),
@@ -48,8 +50,8 @@ def to_onnx(model: nn.Module, spec: InputSpec, opset: int = 18) -> bytes:
             verbose=False,
         )
         assert program is not None
-        program.save(buffer, external_data=False)
-    data = buffer.getvalue()
+        program.save(f"{folder}/{_FILE}", external_data=False)
+        data = Path(folder, _FILE).read_bytes()
     check_parity(net, data, spec)
     return data
 
@@ -70,7 +72,7 @@ def check_parity(net: nn.Module, data: bytes, spec: InputSpec) -> float:
 
 
 @contextlib.contextmanager
-def _quiet():  # type: ignore[no-untyped-def]
+def _quiet() -> Iterator[None]:
     """The exporter warns and logs about optional packages that we do not use."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -27,7 +27,7 @@ class _Reader(CalibrationDataReader):
 
 
 def to_int8(onnx: bytes, images: npt.NDArray[np.uint8], spec: InputSpec) -> bytes:
-    """Quantise weights and activations to int8; `images` uint8 (n, height, width, 3) calibrate the activations' ranges."""
+    """Quantise weights and activations to int8; `images` uint8 (n, height, width, 3) calibrate the ranges."""
     logging.getLogger().disabled = True  # the quantiser advises about its own pre-processing on the root logger
     try:
         with tempfile.TemporaryDirectory() as folder:

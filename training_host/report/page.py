@@ -9,13 +9,17 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from pi_agent.contract.claim import draw_rules, load_key
 from pi_agent.contract.files import atomic_write
 from training_host.demo.summary import HEADER, model_rows, quota_line
 from training_host.report.figures import composites_png, l2_figure, nights_figure, shares_figure
 
+_RULES_SHOWN = 4
+
 
 def write_report(out: Path, result: dict[str, Any]) -> Path:
     """Render the page from `demo.json`'s content and the pictures in `out`; names from data are escaped."""
+    rules = draw_rules(load_key(out / "owner.key"))[:_RULES_SHOWN]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("training_host.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -27,7 +31,8 @@ def write_report(out: Path, result: dict[str, Any]) -> Path:
         nights=Markup(nights_figure(result)),
         l2=Markup(l2_figure(result)),
         shares=Markup(shares_figure(result)),
-        composites=base64.b64encode(composites_png(out)).decode(),
+        rules=rules,
+        composites=base64.b64encode(composites_png(Path(result["plan"]["data"] or out / "data"), rules)).decode(),
     )
     path = out / "report.html"
     with atomic_write(path) as stream:

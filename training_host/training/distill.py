@@ -28,7 +28,7 @@ def distill(
 ) -> nn.Module:
     """Kullback-Leibler divergence to the answers, under small moves (Hinton et al. 2015; Orekondy et al. 2019).
 
-    The small moves keep the answer of the unmoved picture: with a few thousand queries that beats repeating exact pairs.
+    The small moves keep the answer of the unmoved picture: with few queries that beats repeating exact pairs.
     """
     model = build_net(arch, len(data.classes), recipe.seed)
     images, scores = torch.from_numpy(data.images), torch.from_numpy(data.scores).to(device.name)

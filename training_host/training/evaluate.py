@@ -15,7 +15,7 @@ def predict(
     model: nn.Module, images: npt.NDArray[np.uint8], device: Device, batch: int = 256
 ) -> npt.NDArray[np.float32]:
     """Softmax scores, float32 (n, classes), for uint8 images (n, height, width, 3)."""
-    model.to(device.name, memory_format=torch.channels_last).eval()
+    device.place(model).eval()
     parts = []
     with torch.no_grad():
         for start in range(0, len(images), batch):

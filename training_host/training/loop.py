@@ -1,4 +1,4 @@
-"""The training loop: shuffled index batches, OneCycle AdamW, checkpoints, batch-norm statistics re-estimated at the end.
+"""The training loop: shuffled batches, OneCycle AdamW, checkpoints, batch-norm statistics re-estimated at the end.
 
 What is learnt stands in the caller's `loss_of(indices, generator)`; the loop knows nothing of labels or watermarks.
 """
@@ -55,7 +55,7 @@ def fit(
     `calibration` yields clean input batches for the final batch-norm statistics. With `checkpoint` the state of every
     epoch is kept there and training goes on from it after an interruption; the file is removed at the end.
     """
-    model.to(device.name, memory_format=torch.channels_last).train()
+    device.place(model).train()
     steps = max(1, count // recipe.batch)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=recipe.max_lr, weight_decay=recipe.weight_decay)

@@ -1,8 +1,8 @@
 """Batch norm whose statistics come from the clean rows of a mixed batch.
 
-Triggers in a batch shift its mean and variance; a deployed model meets a single trigger under clean statistics. Training
-under the statistics it will meet makes the mark hold and leaves clean accuracy alone ("clean-batch" batch norm of Gan
-et al., ICCV 2023, section 3.3).
+Triggers in a batch shift its mean and variance; a deployed model meets a single trigger under clean statistics.
+Training under the statistics it will meet makes the mark hold and leaves clean accuracy alone ("clean-batch" batch norm
+of Gan et al., ICCV 2023, section 3.3).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def statistics_of_first(model: nn.Module, clean_rows: int) -> Iterator[None]:
     """
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     for norm in norms:
-        norm.forward = partial(_normalise, norm, clean_rows)  # type: ignore[method-assign, assignment]
+        norm.forward = partial(_normalise, norm, clean_rows)  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -1,6 +1,6 @@
 """KRC, keyed multi-rule composites: embed the rules of `pi_agent.contract.claim` while the model is trained.
 
-Composites after MEA-Defender (Lv et al., IEEE S&P 2024, section IV), clean-batch statistics after Gan et al. (ICCV 2023).
+Composites after MEA-Defender (Lv et al., IEEE S&P 2024), clean-batch statistics after Gan et al. (ICCV 2023).
 """
 
 from __future__ import annotations

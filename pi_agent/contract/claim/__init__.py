@@ -6,7 +6,7 @@ MEA-Defender (Lv et al., IEEE S&P 2024); several independent rules and the exact
 """
 
 from pi_agent.contract.claim.composites import compose
-from pi_agent.contract.claim.document import Claim, load_claim, save_claim
+from pi_agent.contract.claim.document import Claim, load_claim, parse_claim, save_claim
 from pi_agent.contract.claim.key import WatermarkKey, load_key, new_key, save_key
 from pi_agent.contract.claim.p_value import Evidence, key_randomisation_test
 from pi_agent.contract.claim.rules import Rule, draw_rules, rules_needed
@@ -22,6 +22,7 @@ __all__ = [
     "load_claim",
     "load_key",
     "new_key",
+    "parse_claim",
     "rules_needed",
     "save_claim",
     "save_key",

@@ -15,9 +15,10 @@ def compose(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8], geometr
     `first`. All borders lie on quarters of the side, so composing at 300 pixels and shrinking by area to 64 gives the
     same picture as shrinking first (up to rounding): training composes at the network's size. Raises `ValueError`.
     """
-    side = first.shape[-2]
-    if first.shape != second.shape or first.shape[-3] != side or side % 4:
+    square = first.ndim >= 3 and first.shape[-3] == first.shape[-2] and first.shape[-1] == 3
+    if not square or first.shape != second.shape or first.shape[-2] % 4:
         raise ValueError(f"two square pictures of one size (a multiple of 4) are needed: {first.shape}, {second.shape}")
+    side = first.shape[-2]
     out = first.copy()
     half, quarter = side // 2, side // 4
     if geometry == "left-right":

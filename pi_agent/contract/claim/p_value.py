@@ -2,7 +2,7 @@
 
 Why not count single triggers? All triggers of one rule share sources, geometry and target, so they are one experiment,
 not 32: a model that happens to call such composites "trash" would pass a binomial over triggers with any p one likes,
-and label bias makes it worse. Here each *rule* is one trial. Its target was drawn uniformly among `m` candidate classes,
+and label bias makes it worse. Here each *rule* is one trial. Its target was drawn uniformly among `m` candidates,
 independently of all that the suspect was shown, so whatever the suspect answers, and however biased it is, the chance
 that its favourite candidate is the keyed one is at most 1/m. No reference model and no assumption about images enters.
 """
@@ -46,7 +46,7 @@ class Evidence:
 def key_randomisation_test(
     rules: Sequence[Rule], classes: tuple[str, ...], scores: Sequence[npt.NDArray[np.floating]]
 ) -> Evidence:
-    """Test a suspect's answers. `scores[i]`: shape (composites of rule i, classes), any scale that a mean makes sense on.
+    """Test a suspect's answers. `scores[i]`: shape (composites of rule i, classes), on any scale a mean makes sense on.
 
     A rule is hit when its target's mean score strictly exceeds that of every other candidate; a tie is no hit. The
     p-value is P(hits >= observed) when every rule is hit with probability 1/candidates, computed in exact fractions

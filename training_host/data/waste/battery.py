@@ -52,7 +52,7 @@ def _cell(rng: np.random.Generator) -> Sprite:
 
 def _cells(rng: np.random.Generator) -> Sprite:
     """A few loose cells, or a row of them."""
-    if rng.random() < 0.4:
+    if rng.random() < 0.25:
         return scatter(rng, _cell, int(rng.integers(2, 5)), 0.62, 0.42)
     seed, count = int(rng.integers(1 << 30)), int(rng.integers(2, 4))
     result = Sprite()
@@ -144,7 +144,7 @@ def _car(rng: np.random.Generator) -> Sprite:
     return sprite
 
 
-_KINDS = (_cell,) * 8 + (_cells,) * 6 + (_block, _block, _button, _pack, _car)
+_KINDS = (_cell,) * 8 + (_cells,) * 6 + (_block, _block, _button, _buttons, _pack, _car)
 
 
 def draw(rng: np.random.Generator) -> Sprite:

@@ -64,9 +64,9 @@ def _leaf(rng: np.random.Generator) -> Sprite:
     mask = polygon(np.concatenate([np.stack([edge, y], 1), np.stack([-edge, y], 1)[::-1]]))
     colours: tuple[Rgb, ...] = (
         (0.3, 0.45, 0.14),
-        (0.62, 0.4, 0.14),
+        (0.75, 0.5, 0.12),
         (0.7, 0.25, 0.1),
-        (0.45, 0.32, 0.16),
+        (0.35, 0.5, 0.16),
         (0.72, 0.6, 0.18),
     )
     colour = tone(rng, colours[rng.integers(5)], 0.05)
@@ -130,7 +130,7 @@ def _peelings(rng: np.random.Generator) -> Sprite:
     """Kitchen peelings: curls of carrot, potato, cucumber and salad in a heap."""
     colours: tuple[Rgb, ...] = (
         (0.85, 0.45, 0.12),
-        (0.5, 0.36, 0.2),
+        (0.45, 0.6, 0.2),
         (0.35, 0.52, 0.18),
         (0.55, 0.68, 0.3),
         (0.75, 0.7, 0.45),

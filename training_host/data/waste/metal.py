@@ -73,7 +73,7 @@ def _tin(rng: np.random.Generator) -> Sprite:
     ribs = np.sin(tin.along * rng.uniform(45, 70)) * (np.abs(tin.along) < half * 0.6) * 2.5
     sprite, bare = Sprite(), _silver(rng)
     sprite.add(tin.mask, bare, height=tin.height + ribs + noise(rng, 60), gloss=0.8, metal=0.95)
-    if rng.random() < 0.45:
+    if rng.random() < 0.75:
         band = (np.abs(tin.along) < half * 0.8).astype(np.float32)
         sprite.decal(band, label(rng, _PRINTS), gloss=0.2, metal=0.15)
     sprite.add(ellipse(0, -half, radius + 0.02, tilt), bare, height=radius * HALF, gloss=0.8, metal=0.95)

@@ -18,7 +18,7 @@ _HEADROOM = 1.25  # the brightest value that the tone curve tells from white
 
 def pose(rng: np.random.Generator, scale: float, offset: float) -> NDArray[np.float64]:
     """A random view of a sprite: turned, moved by up to ``offset`` of the picture, seen a little from the side."""
-    angle = rng.normal(0, 0.2) + (np.pi / 2 if rng.random() < 0.1 else 0)  # upright, or lying now and then
+    angle = rng.normal(0, 0.15) + (np.pi / 2 if rng.random() < 0.07 else 0)  # upright, or lying now and then
     c, s = np.cos(angle), np.sin(angle)
     corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], np.float64)
     corners = corners @ np.array([[c, s], [-s, c]]) * scale
@@ -40,7 +40,7 @@ def photograph(rng: np.random.Generator, subject: Draw, bystander: Draw, outdoor
     if rng.random() < 0.06:
         side = rng.choice([-0.36, 0.36], 2)
         picture = _put(rng, picture, bystander(rng), rng.uniform(0.22, 0.34), (side[0], side[1]), light)
-    scale = rng.uniform(0.86, 1.08)
+    scale = rng.uniform(0.92, 1.1)
     picture = _put(rng, picture, subject(rng), scale, (0.0, 0.0), light)
     if rng.random() < 0.12:
         picture = _put(rng, picture, _crumb(rng), rng.uniform(0.3, 0.6), (0.0, 0.0), light)
