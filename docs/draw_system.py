@@ -24,7 +24,7 @@ CACHE: Box = (44, 248, 268, 76)
 EXPORT: Box = (340, 248, 116, 76)
 CHILD: Box = (214, 416, 242, 82)
 EXACT: Box = (214, 548, 242, 78)
-VERDICT: Box = (44, 548, 126, 78)
+VERDICT: Box = (44, 548, 140, 78)
 
 SERVE: Box = (744, 112, 180, 84)
 VICTIM: Box = (980, 112, 176, 84)
@@ -46,7 +46,8 @@ def text(
 
 def rect(area: Box, fill: str, stroke: str, radius: int = 10, extra: str = "") -> str:
     x, y, width, height = area
-    return f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="{radius}" fill="{fill}" stroke="{stroke}"{extra}/>'
+    place = f'x="{x}" y="{y}" width="{width}" height="{height}" rx="{radius}"'
+    return f'<rect {place} fill="{fill}" stroke="{stroke}"{extra}/>'
 
 
 def panel(area: Box, title: str, command: str, accent: str, tint: str) -> list[str]:
@@ -60,14 +61,13 @@ def panel(area: Box, title: str, command: str, accent: str, tint: str) -> list[s
     ]
 
 
-def box(area: Box, title: str, lines: list[str], accent: str, badge: str = "") -> list[str]:
+def box(area: Box, title: str, lines: list[str], accent: str, number: str = "") -> list[str]:
     x, y, width, height = area
     first = y + (height - 17 * len(lines)) / 2 + 5
     parts = [rect(area, PAPER, accent), text(x + width / 2, first, title, 15, accent, 700, "middle")]
     parts += [text(x + width / 2, first + 18 + 17 * i, line, 13, INK, 400, "middle") for i, line in enumerate(lines)]
-    if badge:
-        parts.append(f'<circle cx="{x + 3}" cy="{y + 3}" r="12" fill="{accent}" stroke="{PAPER}" stroke-width="2"/>')
-        parts.append(text(x + 3, y + 8, badge, 14, "#ffffff", 700, "middle"))
+    if number:
+        parts += badge(x + 3, y + 3, number, accent)
     return parts
 
 
@@ -117,7 +117,7 @@ def pi_side() -> list[str]:
         rect((200, 402, 270, 108), "none", PI, 12, ' stroke-dasharray="5 5"'),
         *box(CHILD, "limited child", ["runs the inspected ONNX file;", "no files, little memory and time"], PI),
         *box(EXACT, "verify", ["composites by the secret rules,", "one exact p-value"], PI, "3"),
-        *box(VERDICT, "verdict", ["owned, not owned,", "inconclusive"], PI),
+        *box(VERDICT, "verdict", ["owned, not owned", "or inconclusive"], PI),
         arrow([(300, EXACT[1]), (300, _bottom(CHILD))], PI),
         arrow([(370, _bottom(CHILD)), (370, EXACT[1])], PI),
         text(290, 532, "pictures", 13, GREY, 400, "end"),
@@ -132,7 +132,7 @@ def host_side() -> list[str]:
         text(744, 98, "Owner: serve a marked model behind a quota", 14, GREY, 600),
         *box(SERVE, "serve", ["key, quota, prediction;", "locks out above it"], HOST, "2"),
         *box(VICTIM, "victim", ["trained with the", "owner's secret rules"], HOST),
-        *box(KEY, "watermark key", ["10 random rules;", "only its hash is public"], HOST),
+        *box(KEY, "watermark key", ["draws the rules;", "its hash is published"], HOST),
         *box(CLAIM, "claim", ["key, carrier pictures,", "hash of the victim"], HOST),
         arrow([(VICTIM[0], 154), (_right(SERVE), 154)], HOST),
         arrow([(1068, KEY[1]), (1068, _bottom(VICTIM))], HOST),
@@ -142,7 +142,7 @@ def host_side() -> list[str]:
         rect((734, 216, 200, 284), "none", HOST, 12, ' stroke-dasharray="5 5"'),
         text(834, 237, "adversary, permitted", 14, GREY, 600, "middle"),
         *box(DISTILL, "distill", ["trains a substitute", "on the answers"], HOST),
-        *box(SCORE, "score", ["points: 0 to 100"], HOST),
+        *box(SCORE, "score", ["100 = a perfect copy"], HOST),
         *box(EXPORT_ONNX, "export", ["float or int8 ONNX"], HOST),
         arrow([(834, _bottom(DISTILL)), (834, SCORE[1])], HOST),
         arrow([(834, _bottom(SCORE)), (834, EXPORT_ONNX[1])], HOST),
@@ -165,12 +165,27 @@ def between() -> list[str]:
     ]
 
 
+def badge(x: float, y: float, number: str, accent: str) -> list[str]:
+    return [
+        f'<circle cx="{x:g}" cy="{y:g}" r="12" fill="{accent}" stroke="{PAPER}" stroke-width="2"/>',
+        text(x, y + 5, number, 14, "#ffffff", 700, "middle"),
+    ]
+
+
+def footer() -> list[str]:
+    notes = (
+        (80, "1", PI, "here alone a query is spent"),
+        (460, "2", HOST, "here alone the quota is enforced"),
+        (860, "3", PI, "here alone the p-value is computed"),
+    )
+    parts = []
+    for x, number, accent, words in notes:
+        parts += [*badge(x, 672, number, accent), text(x + 22, 677, words, 14, GREY)]
+    return parts
+
+
 def draw() -> str:
     """The whole picture as SVG text."""
-    footer = (
-        "1  the only place where a query is spent     2  the only place where the quota is enforced     "
-        "3  the only place where a p-value is computed"
-    )
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
         f'font-family="{FONT}" role="img" aria-labelledby="title">',
@@ -181,7 +196,7 @@ def draw() -> str:
         *pi_side(),
         *host_side(),
         *between(),
-        text(WIDTH / 2, 677, footer, 13, GREY, 400, "middle").replace("<text ", '<text xml:space="preserve" '),
+        *footer(),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
