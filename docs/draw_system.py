@@ -115,7 +115,7 @@ def pi_side() -> list[str]:
         f'<path d="M44 356 H456" stroke="{LINE}" stroke-width="1.5"/>',
         text(44, 386, "In a dispute: whose model is this file?", 14, GREY, 600),
         rect((200, 402, 270, 108), "none", PI, 12, ' stroke-dasharray="5 5"'),
-        *box(CHILD, "limited child", ["runs the inspected ONNX file;", "no files, little memory and time"], PI),
+        *box(CHILD, "limited child", ["runs the inspected ONNX file;", "no writing, little memory, time"], PI),
         *box(EXACT, "verify", ["composites by the secret rules,", "one exact p-value"], PI, "3"),
         *box(VERDICT, "verdict", ["owned, not owned", "or inconclusive"], PI),
         arrow([(300, EXACT[1]), (300, _bottom(CHILD))], PI),

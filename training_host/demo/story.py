@@ -62,7 +62,8 @@ def run_demo(plan: Plan, out: Path, stages: Stages) -> dict[str, Any]:
         seed=hashlib.sha256(f"magpie demo key {plan.seed}".encode()).digest(),
     )
     if not (out / "victim" / FILE_NAME).exists():
-        save_key(out / "owner.key", key)
+        if not (out / "owner.key").exists():
+            save_key(out / "owner.key", key)
         train_job(train, held_out, plan.arch, out / "victim", _recipe(plan, 0), stages.epoch, key=key)
         write_carriers(out / "victim", carriers_of(data, key))
     file_claim(key, out / "victim", out / "claim.json")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
+import torch.nn.functional as nn_functional
 from torch import nn
 
 
@@ -32,8 +33,12 @@ def statistics_of_first(model: nn.Module, clean_rows: int) -> Iterator[None]:
 
 
 def _normalise(norm: nn.BatchNorm1d | nn.BatchNorm2d, clean_rows: int, x: torch.Tensor) -> torch.Tensor:
-    axes = [0] if x.ndim == 2 else [0, 2, 3]
-    shape = [1, -1] if x.ndim == 2 else [1, -1, 1, 1]
-    variance, mean = torch.var_mean(x[:clean_rows].float(), dim=axes, correction=0)
-    scale = torch.rsqrt(variance + norm.eps) * norm.weight
-    return x * scale.view(shape).to(x.dtype) + (norm.bias - mean * scale).view(shape).to(x.dtype)
+    """Ordinary batch norm of the clean rows; the others take the same mean and variance as constants."""
+    clean, mean, inverse_deviation = torch.native_batch_norm(
+        x[:clean_rows], norm.weight, norm.bias, None, None, True, 0.0, norm.eps
+    )
+    variance = inverse_deviation.detach() ** -2 - norm.eps
+    others = nn_functional.batch_norm(
+        x[clean_rows:], mean.detach(), variance, norm.weight, norm.bias, training=False, eps=norm.eps
+    )
+    return torch.cat([clean, others])

@@ -73,7 +73,7 @@ def rules_needed(classes: int, alpha: float = 1e-6, misses: int = 2) -> int:
 
     def p_value(rules: int) -> float:
         ways = sum(comb(rules, missed) * (candidates - 1) ** missed for missed in range(misses + 1))
-        return ways / candidates**rules  # whole numbers up to here: rounded once, as the test itself rounds
+        return float(ways / candidates**rules)  # whole numbers up to here: rounded once, as the test itself rounds
 
     rules = misses + 1
     while p_value(rules) > alpha:

@@ -1,0 +1,59 @@
+"""The whole story in small: real server, real agent processes, killed in the middle and run again."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+QUOTA = 20
+SMALL = ("--epochs", 1, "--per-class", 30, "--quota", QUOTA, "--period", "8s", "--windows", 3)
+
+
+def demo(out: Path) -> list[str]:
+    return [sys.executable, "-m", "training_host", "demo", "--out", str(out), *map(str, SMALL), "--json"]
+
+
+def test_the_demo_goes_on_after_a_kill_and_never_exceeds_the_quota(tmp_path: Path):
+    out = tmp_path / "run"
+    process = subprocess.Popen(demo(out), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 240
+    while not (out / "agent" / "agent.db").exists():  # the nights have begun
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+    done = subprocess.run(demo(out), capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "going on with the interrupted run" in done.stderr
+    result = json.loads(done.stdout)
+    assert result["schema"] == "demo/1"
+
+    counts = result["nights"]["server_counts"]
+    assert len(counts) >= 3
+    assert all(window["counted"] <= QUOTA and window["refused"] == 0 for window in counts)
+    settled = sum(window["settled"] for window in result["nights"]["windows"])
+    assert settled <= 3 * QUOTA <= settled + 5  # what the killed process had settled is not asked again
+    assert result["nights"]["refusal"]["exit"] == 75 and result["nights"]["refusal"]["sent"] == 0
+
+    assert set(result["verdicts"]) == {"victim", "substitute", "substitute-int8", "independent"}
+    for verdict in result["verdicts"].values():
+        assert verdict["queries"] == 320 and 0 < verdict["p_value"] <= 1
+        expected = {0: "owned", 10: "not-owned", 11: "inconclusive"}[verdict["exit"]]
+        assert verdict["verdict"] == expected
+    assert set(result["scores"]["substitute"]) == {"standard", "augmented", "other"}
+
+    page = Path(result["report"]).read_text()
+    assert page.count("<svg") == 3 and "data:image/png;base64," in page
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
+
+
+def test_a_folder_with_other_things_in_it_is_not_touched(tmp_path: Path):
+    (tmp_path / "photo.jpg").write_text("mine")
+    done = subprocess.run(demo(tmp_path), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 73 and "another --out" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["photo.jpg"]

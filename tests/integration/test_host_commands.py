@@ -1,0 +1,129 @@
+"""The host's commands as CLI.md promises them: names, options, JSON keys, exit codes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pi_agent.contract.output import run
+from pi_agent.contract.transfer_set import TransferItem, write_transfer_set
+from pi_agent.prepare import prepare_bytes
+from training_host.cli import VERBS, cli
+from training_host.data.sources import find_pictures
+
+
+class Host:
+    """Calls `train-host` in this process and returns exit code, result and error."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: object) -> tuple[int, dict, dict]:
+        self._capsys.readouterr()
+        code = run(cli, "train-host", [*map(str, arguments), "--json"])
+        said = self._capsys.readouterr()
+        errors = [line for line in said.err.splitlines() if line.startswith("{")]
+        assert "Traceback" not in said.err
+        return code, json.loads(said.out or "{}"), json.loads(errors[-1])["error"] if errors else {}
+
+
+@pytest.fixture
+def host(capsys: pytest.CaptureFixture[str]) -> Host:
+    return Host(capsys)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("host")
+
+
+def test_the_owners_and_the_adversarys_journey(host: Host, work: Path):
+    data = work / "waste"
+    code, made, _ = host("data", "make", data, "--per-class", 30, "--seed", 4)
+    assert code == 0 and made["schema"] == "data-make/1" and made["pictures"] == 360
+    code, info, _ = host("data", "info", data)
+    assert code == 0 and info["images"] == 360 and info["classes"]["shoes"] == 30
+
+    code, key, _ = host("watermark", "keygen", "--classes", *made["classes"], "--rules", 4, "--out", work / "key")
+    assert code == 0 and key["rules"] == 4 and len(key["commitment"]) == 64
+    assert (work / "key").stat().st_mode & 0o077 == 0
+    options = ("--arch", "recycleme-narrow", "--epochs", 1)
+    code, marked, _ = host("watermark", "embed", data, "--key", work / "key", "--out", work / "victim", *options)
+    assert code == 0 and marked["commitment"] == key["commitment"] and 0 <= marked["accuracy_held_out"] <= 1
+    claim_of = ("--key", work / "key", "--model", work / "victim")
+    code, claim, _ = host("watermark", "claim", *claim_of, "--out", work / "c.json")
+    assert code == 0 and (work / claim["carriers"]).is_file()
+    assert (work / "c.json").stat().st_mode & 0o077 == 0
+
+    code, trained, _ = host("train", data, "--out", work / "other", "--seed", 3, *options)
+    assert code == 0 and trained["schema"] == "train/1"
+    code, result, _ = host("evaluate", work / "victim", data)
+    assert code == 0 and set(result["per_class"]) == set(made["classes"])
+    assert result["accuracy"] == pytest.approx(marked["accuracy_held_out"], abs=0.02)
+
+    rng = np.random.default_rng(0)
+    items = []
+    for picture in find_pictures(data)[::3]:
+        image = prepare_bytes(picture.read())
+        vector = rng.dirichlet(np.ones(12)).astype(np.float32)
+        items.append(TransferItem(image.sha256, image.jpeg, tuple(made["classes"]), vector[None]))
+    write_transfer_set(work / "night.tar", {}, items)
+    code, copied, _ = host("distill", work / "night.tar", "--out", work / "copy", *options, "--budget", 100)
+    assert code == 0 and copied["queries"] == 100
+    code, int8, _ = host("export", work / "copy", "--int8", "--calibration", work / "night.tar")
+    assert code == 0 and int8["form"] == "int8" and Path(int8["path"]).name == "copy-int8"
+
+    sets = (f"standard={data / 'shoes'}", f"other={data / 'metal'}")
+    code, score, _ = host(
+        "score", work / "copy", "--victim", work / "victim", "--independent", work / "other", "--set", *sets
+    )
+    assert code == 0 and set(score["sets"]) == {"standard", "other"}
+    for figures in score["sets"].values():
+        assert set(figures) >= {"l2", "l2_independent", "l2_mean_predictor", "agreement", "points"}
+        assert figures["points"] == pytest.approx(100 * (1 - figures["l2"] / figures["l2_independent"]))
+
+    code, _, error = host("train", data, "--out", work / "other", *options)
+    assert code == 73 and "already" in error["message"]
+
+
+def test_the_default_data_is_the_same_for_the_same_seed(host: Host, work: Path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert host("data", "make", work / name, "--per-class", 1, "--seed", seed)[0] == 0
+    first, again, other = ([p.read_bytes() for p in sorted((work / n).rglob("*.jpg"))] for n in "abc")
+    assert first == again and all(x != y for x, y in zip(first, other, strict=True))
+
+
+BAD = [
+    (("train", "{missing}", "--out", "{out}"), 65),
+    (("train", "{empty}", "--out", "{out}"), 65),
+    (("train", "{empty}", "--arch", "resnet", "--out", "{out}"), 2),
+    (("evaluate", "{empty}", "{empty}"), 65),
+    (("distill", "{text}", "--out", "{out}"), 65),
+    (("distill", "{missing}", "--out", "{out}"), 65),
+    (("score", "{empty}", "--victim", "{empty}", "--independent", "{empty}", "--set", "nonsense"), 2),
+    (("watermark", "keygen", "--classes", "a", "b", "--out", "{out}"), 78),
+    (("watermark", "keygen", "--classes", "a", "b", "c", "d", "--out", "{text}"), 73),
+    (("watermark", "embed", "{empty}", "--key", "{text}", "--out", "{out}"), 78),
+    (("train", "{empty}", "--out", "{text}"), 73),
+    (("demo", "--out", "{text}"), 2),
+    (("data", "info", "{text}"), 65),
+    (("fly",), 2),
+]
+
+
+@pytest.mark.parametrize(("line", "code"), BAD, ids=[" ".join(line) for line, _ in BAD])
+def test_bad_input_ends_with_its_code_one_line_and_a_hint(host: Host, tmp_path: Path, line: tuple, code: int):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").write_text("hello")
+    places = {n: str(tmp_path / n) for n in ("missing", "empty", "text", "out")}
+    found, _, error = host(*(part.format(**places) for part in line))
+    assert found == code == error["exit"]
+    assert error["message"] and "\n" not in error["message"] and error["hint"]
+    assert not list((tmp_path / "out").rglob("*")) if (tmp_path / "out").exists() else True
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]):
+    run(cli, "train-host", [verb, "--help"])
+    assert f"Example: train-host {verb}" in capsys.readouterr().out

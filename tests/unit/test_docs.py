@@ -1,0 +1,125 @@
+"""The documents and the code say the same: links, files, functions, verbs, options, exit codes, the picture."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+
+import click
+import pytest
+
+import pi_agent.cli
+import training_host.cli
+from pi_agent.contract.errors import Exit
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TOUR = (ROOT / "docs" / "tour-main-job.md").read_text(encoding="utf-8")
+STOPS = re.split(r"^## ", TOUR, flags=re.MULTILINE)
+PROGRAMS = {"pi-agent": pi_agent.cli, "train-host": training_host.cli}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_relative_links_lead_somewhere(document: Path) -> None:
+    targets = re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8"))
+    local = [t.partition("#")[0] for t in targets if "://" not in t and not t.startswith("#")]
+    assert [t for t in local if not (document.parent / t).exists()] == []
+
+
+@cache
+def functions_of(path: Path) -> frozenset[str]:
+    """Names of all functions in a file, methods both as `method` and as `Class.method`."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        body = node.body if isinstance(node, ast.ClassDef | ast.Module) else []
+        for child in body:
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                names |= {child.name, f"{node.name}.{child.name}" if isinstance(node, ast.ClassDef) else child.name}
+    return frozenset(names)
+
+
+def files_in(text: str) -> list[Path]:
+    return [ROOT / name for name in dict.fromkeys(re.findall(r"\b((?:pi_agent|training_host)/[\w/]+\.py)\b", text))]
+
+
+def test_every_file_in_the_tour_exists() -> None:
+    assert len(files_in(TOUR)) > 20
+    assert [p for p in files_in(TOUR) if not p.is_file()] == []
+
+
+@pytest.mark.parametrize("stop", STOPS, ids=[s.partition("\n")[0][:30] for s in STOPS])
+def test_every_function_in_the_tour_exists(stop: str) -> None:
+    mentioned = set(re.findall(r"`([A-Za-z_][\w.]*)\(\)`", stop))
+    # A stop may mention a function that an earlier one has shown.
+    shown = TOUR[: TOUR.index(stop) + len(stop)]
+    known = frozenset().union(*(functions_of(path) for path in files_in(shown)))
+    assert mentioned - known == set()
+
+
+def test_the_tour_names_the_three_places_at_its_top() -> None:
+    top = STOPS[0]
+    for place in ("Ledger.mark_sent()", "Quota.admit()", "key_randomisation_test()"):
+        assert f"`{place}`" in top
+
+
+def test_every_verb_in_the_documents_exists() -> None:
+    text = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
+    for program, module in PROGRAMS.items():
+        verbs = set(re.findall(rf"{program} ([a-z]+)\b", "\n".join(code_in(text))))
+        assert verbs, program
+        assert verbs - set(module.VERBS) == set()
+
+
+def code_in(text: str) -> list[str]:
+    """Everything between backticks, and every fenced block."""
+    fenced = re.findall(r"^```.*?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return fenced + re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+
+
+def command_lines() -> list[str]:
+    """The lines of README's shell blocks that call one of the programs."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.startswith(tuple(f"{program} " for program in PROGRAMS))]
+
+
+def test_readme_shows_commands() -> None:
+    assert len(command_lines()) > 12
+
+
+@pytest.mark.parametrize("line", command_lines(), ids=lambda line: " ".join(line.split()[:3]))
+def test_command_lines_in_the_readme_are_accepted(line: str) -> None:
+    """By the program's own parser: names of options, choices, what is required. Nothing is run."""
+    program, *arguments = shlex.split(line)
+    command: click.Command = PROGRAMS[program].cli
+    context = click.Context(command)
+    while isinstance(command, click.Group):
+        name = arguments.pop(0)
+        found = command.get_command(context, name)
+        assert found is not None, f"{program} has no {name}"
+        command = found
+    values, _, given = command.make_parser(click.Context(command)).parse_args(list(arguments))
+    for parameter in given:
+        if isinstance(parameter.type, click.Choice):
+            assert values[parameter.name] in parameter.type.choices
+    missing = {p.name for p in command.params if p.required} - {p.name for p in given}
+    assert not missing, f"{line}: without {missing}"
+
+
+def test_the_table_of_exit_codes_is_complete() -> None:
+    table = README.partition("## Exit codes")[2].partition("\n## ")[0]
+    codes = [int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)]
+    assert codes == sorted(int(code) for code in Exit)
+
+
+def test_the_picture_is_what_its_program_draws() -> None:
+    spec = importlib.util.spec_from_file_location("draw_system", ROOT / "docs" / "draw_system.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.draw().encode() == (ROOT / "docs" / "system.svg").read_bytes(), "run python docs/draw_system.py"
