@@ -30,7 +30,7 @@ class BudgetSpent(MagpieError):
     """the budget of {quota} queries is spent until {resets_at}"""
 
     exit_code = Exit.TRY_TOMORROW
-    hint = "run the same command again in the next window; nothing was sent"
+    hint = "run the same command again in the next window; nothing above the budget was sent"
 
 
 class LockedOut(MagpieError):

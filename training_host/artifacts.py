@@ -11,23 +11,14 @@ import safetensors.torch
 from torch import nn
 
 from pi_agent import __version__
-from pi_agent.contract.errors import RefusedModel, from_os_error
-from pi_agent.contract.files import atomic_write, read_limited, sha256_hex
+from pi_agent.contract.errors import RefusedModel
+from pi_agent.contract.files import atomic_write, make_folder, read_limited, sha256_hex
 from pi_agent.contract.manifest import InputSpec, Manifest, load_manifest, save_manifest
 from training_host.export.onnx import to_onnx
-from training_host.nets import build_net
+from training_host.nets.build import build_net
 
 WEIGHTS, ONNX = "model.safetensors", "model.onnx"
 MAX_MODEL_BYTES = 512 * 1024 * 1024
-
-
-def make_folder(folder: Path) -> Path:
-    """Create an output folder. Raises `CannotCreate` (73), `StorageError` (74)."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise from_os_error(exc, folder) from exc
-    return folder
 
 
 def save_model(

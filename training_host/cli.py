@@ -10,6 +10,7 @@ import click
 
 from pi_agent import __version__
 from pi_agent.contract.output import run, start_logging
+from training_host.errors import HostNotInstalled
 
 VERBS = {
     "demo": "The whole story end to end, with a table and a report.",
@@ -35,7 +36,12 @@ class LazyGroup(click.Group):
         """Import the verb's module and return its `command`."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"training_host.commands.{cmd_name}").command
+        try:
+            command: click.Command = importlib.import_module(f"training_host.commands.{cmd_name}").command
+        except ModuleNotFoundError as exc:
+            if (exc.name or "").startswith(("training_host", "pi_agent")):
+                raise
+            raise HostNotInstalled(package=exc.name) from exc
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pi_agent.contract.errors import Exit, MagpieError
+from pi_agent.contract.errors import ConfigError, Exit, MagpieError
+
+
+class HostNotInstalled(ConfigError):
+    """train-host needs the package {package}, which is not installed"""
+
+    hint = "only the agent is installed; in the project's folder run: pip install -c constraints.txt '.[host]'"
 
 
 class ParityError(MagpieError):

@@ -11,9 +11,10 @@ import numpy as np
 
 from pi_agent.contract.claim import WatermarkKey, draw_rules
 from pi_agent.contract.errors import CannotCreate, RefusedInput
+from pi_agent.contract.files import make_folder
 from pi_agent.contract.manifest import FILE_NAME, InputSpec, Manifest, load_manifest
 from pi_agent.contract.metrics import accuracy
-from training_host.artifacts import make_folder, save_model, save_variant
+from training_host.artifacts import save_model, save_variant
 from training_host.data.arrays import LabelledSet, ScoredSet, load_labelled
 from training_host.data.sources import HELD_OUT, TRAIN, class_names, find_pictures
 from training_host.export.quantize import to_int8
@@ -77,10 +78,15 @@ def train_job(
         mark = KrcMark(draw_rules(key), train, settings, device)
         provenance["watermark"] = {"scheme": key.generator, "commitment": key.commitment(), **asdict(settings)}
     model = train_classifier(arch, train, recipe, device, mark=mark, checkpoint=out / CHECKPOINT, progress=progress)
-    metrics = {
+    metrics: dict[str, Any] = {
         "accuracy_train": round(accuracy(predict(model, train.images, device), train.labels), 4),
         "accuracy_held_out": round(accuracy(predict(model, held_out.images, device), held_out.labels), 4),
     }
+    if key is not None:
+        rng = np.random.default_rng(recipe.seed)
+        evidence = self_test(partial(predict, model, device=device), draw_rules(key), held_out, rng)
+        if evidence is not None:
+            metrics |= {"rules_hit": evidence.hits, "mark_p_value": evidence.p_value}
     return save_model(out, model, arch, train.classes, spec or InputSpec(), provenance=provenance, metrics=metrics)
 
 

@@ -20,9 +20,7 @@ def epochs_bar(epochs: int, label: str) -> Iterator[Callable[[EpochReport], None
     def loss(_: object) -> str:
         return last
 
-    with click.progressbar(
-        length=epochs, label=label, item_show_func=loss, show_eta=True, file=sys.stderr
-    ) as bar:
+    with click.progressbar(length=epochs, label=label, item_show_func=loss, show_eta=True, file=sys.stderr) as bar:
 
         def show(report: EpochReport) -> None:
             nonlocal last

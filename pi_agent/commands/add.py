@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import click
@@ -16,11 +17,14 @@ from pi_agent.intake import find_sources, take_in
 @click.command(epilog="Example: pi-agent add photos/ tonight.tar --priority 5")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--priority", type=int, default=0, show_default=True, help="Higher is asked first.")
+@click.option("--shuffle", is_flag=True, help="In random order, so that the first nights ask about all classes.")
 @json_option
 @click.pass_obj
-def command(home: str | None, paths: tuple[Path, ...], priority: int, as_json: bool) -> None:
+def command(home: str | None, paths: tuple[Path, ...], priority: int, shuffle: bool, as_json: bool) -> None:
     """Prepare images, folders of images or a query batch (.tar) and put them into the queue."""
     sources = find_sources(paths)
+    if shuffle:
+        random.Random().shuffle(sources)
     with Agent.open(home) as agent:
         with progress_bar(length=len(sources), label="preparing") as bar:
             intake = take_in(agent, sources, priority, bar.update)

@@ -60,6 +60,8 @@ def command(
         "reset": budget.reset,
     }
     line = f"{budget.daily_quota} queries per {budget.period} at {url}; next: pi-agent add FOLDER"
+    if budget.daily_quota == 0:
+        line = "the quota is 0: nothing will be asked before you give --daily-quota N, what the oracle allows"
     emit("init", data, [f"wrote {place.config}", line], as_json=as_json)
 
 

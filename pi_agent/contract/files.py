@@ -54,6 +54,15 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> Path:
+    """Create an output folder and what is above it. Raises `CannotCreate` (73), `StorageError` (74)."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise from_os_error(exc, folder) from exc
+    return folder
+
+
 def write_json(path: Path, data: dict[str, Any], mode: int = 0o644) -> None:
     """Write `data` atomically, indented, keys in the given order."""
     with atomic_write(path, mode) as stream:

@@ -14,7 +14,7 @@ from training_host.artifacts import load_network, save_model
 from training_host.errors import ParityError
 from training_host.export.onnx import check_parity, to_onnx
 from training_host.jobs import int8_job, open_output
-from training_host.nets import build_net
+from training_host.nets.build import build_net
 from training_host.predictor import load_predictor
 from training_host.training.device import Device
 from training_host.training.evaluate import predict

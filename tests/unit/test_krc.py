@@ -5,7 +5,7 @@ import torch
 
 from pi_agent.contract.claim import compose, draw_rules, new_key
 from tests.unit.test_training import CLASSES, CPU, coloured_set
-from training_host.nets import build_net
+from training_host.nets.build import build_net
 from training_host.training.evaluate import predict
 from training_host.training.loop import Recipe
 from training_host.training.supervised import train_classifier

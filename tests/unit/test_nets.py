@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from pi_agent.contract.errors import RefusedInput
-from training_host.nets import ARCHITECTURES, build_net
+from training_host.nets.build import build_net
+from training_host.nets.names import WIDTHS
 
 
 def test_the_full_network_has_the_layers_and_parameters_of_the_original():
@@ -33,7 +34,7 @@ def test_batch_norm_is_that_of_keras_without_scale():
         assert norm.bias.requires_grad
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", WIDTHS)
 def test_every_architecture_maps_pictures_to_logits_and_is_decided_by_its_seed(arch):
     batch = torch.rand(3, 3, 64, 64)
     first, again, other = (build_net(arch, 5, seed).eval()(batch) for seed in (1, 1, 2))

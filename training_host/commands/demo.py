@@ -22,7 +22,7 @@ from training_host.report.page import write_report
 @click.option("--epochs", type=click.IntRange(min=1), help="Default: 24, and 60 for --data.")
 @click.option("--per-class", type=click.IntRange(min=30), default=130, show_default=True, help="Rendered pictures.")
 @click.option("--quota", type=click.IntRange(min=1), help="Queries per window. Default: 400, and 700 for --data.")
-@click.option("--period", default="20s", show_default=True, help="How long a window lasts; in earnest it is a day.")
+@click.option("--period", help="How long a window lasts; in earnest a day. Default: 20s, and 60s for --data.")
 @click.option("--windows", type=click.IntRange(min=1), default=3, show_default=True)
 @seed_option
 @json_option
@@ -33,7 +33,7 @@ def command(
     epochs: int | None,
     per_class: int,
     quota: int | None,
-    period: str,
+    period: str | None,
     windows: int,
     seed: int,
     as_json: bool,
@@ -48,7 +48,7 @@ def command(
         epochs=epochs or (60 if data else 24),
         per_class=per_class,
         quota=quota or (700 if data else 400),
-        period=period,
+        period=period or ("60s" if data else "20s"),
         windows=windows,
         seed=seed,
     )

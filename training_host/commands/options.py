@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from training_host.nets import ARCHITECTURES
+from training_host.nets.names import WIDTHS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -16,7 +16,7 @@ json_option = click.option(
 )
 arch_option = click.option(
     "--arch",
-    type=click.Choice(list(ARCHITECTURES)),
+    type=click.Choice(list(WIDTHS)),
     default="recycleme",
     show_default=True,
     help="Network architecture.",

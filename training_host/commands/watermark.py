@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from pi_agent.contract.claim import draw_rules, load_key, new_key, rules_needed, save_key
+from pi_agent.contract.claim import WatermarkKey, load_key, new_key, rules_needed, save_key
 from pi_agent.contract.errors import CannotCreate, ConfigError
 from pi_agent.contract.manifest import InputSpec
 from pi_agent.contract.output import emit
@@ -69,8 +70,16 @@ def embed(data: Path, key_path: Path, arch: str, out: Path, epochs: int, seed: i
         manifest = train_job(train, held_out, arch, out, Recipe(epochs, seed=seed), show, key=key)
     result = {"path": str(out), "rules": key.rules, "commitment": key.commitment(), **manifest.metrics}
     accuracy = 100 * manifest.metrics["accuracy_held_out"]
-    text = [f"{out}: {accuracy:.1f} % on {len(held_out)} held-out pictures, {len(draw_rules(key))} rules embedded"]
+    text = [f"{out}: {accuracy:.1f} % on {len(held_out)} held-out pictures", _mark_line(manifest.metrics, key)]
     emit("watermark-embed", result, text, as_json=as_json)
+
+
+def _mark_line(metrics: dict[str, Any], key: WatermarkKey) -> str:
+    """How well the mark took, in a sentence that says what to do when it did not."""
+    if "rules_hit" not in metrics:
+        return "the mark was not tried: a class has no held-out picture"
+    line = f"{metrics['rules_hit']} of {key.rules} rules hold on fresh composites (p = {metrics['mark_p_value']:.2g})"
+    return line if metrics["mark_p_value"] <= key.alpha else f"{line}: too weak for a claim; train for more epochs"
 
 
 @command.command(epilog="Example: train-host watermark claim --key owner.key --model victim --out claim.json")

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pi_agent.contract.files import atomic_write
+from pi_agent.contract.files import atomic_write, make_folder
 from pi_agent.prepare import encode_query
-from training_host.artifacts import make_folder
 from training_host.data.waste import CLASSES, render
 
 _JPEG_QUALITY = 90

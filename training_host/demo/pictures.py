@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pi_agent.contract.files import atomic_write
+from pi_agent.contract.files import atomic_write, make_folder
 from pi_agent.contract.images import SIDE, QueryImage
 from pi_agent.contract.transfer_set import add_member
 from pi_agent.prepare import decode_query, encode_query, prepare_bytes
-from training_host.artifacts import make_folder
 from training_host.data.sources import Picture
 from training_host.data.variants import derive, foreign
 

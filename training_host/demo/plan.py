@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pi_agent.contract.errors import CannotCreate
-from pi_agent.contract.files import write_json
-from training_host.artifacts import make_folder
+from pi_agent.contract.files import make_folder, write_json
 
 PLAN, RESULT = "plan.json", "demo.json"
 _OURS = ("data", "sets", "victim", "independent", "substitute", "substitute-int8", "server", "agent")

@@ -10,7 +10,7 @@ import torch.nn.functional as nn_functional
 from torch import nn
 
 from training_host.data.arrays import ScoredSet
-from training_host.nets import build_net
+from training_host.nets.build import build_net
 from training_host.training.augment import small_moves, to_batch
 from training_host.training.device import Device
 from training_host.training.loop import EpochReport, Recipe, fit

@@ -1,0 +1,112 @@
+"""What the main job costs on this machine: one table, one JSON in `results/`. Ratios within one run; machines are noisy.
+
+Run: make bench
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from pi_agent.contract.output import table
+from pi_agent.prepare import prepare_bytes
+from training_host.data.arrays import LabelledSet
+from training_host.data.waste import CLASSES, render
+from training_host.training.device import Device, best_device
+from training_host.training.loop import Recipe
+from training_host.training.supervised import train_classifier
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def seconds(work: Callable[[], object], repeats: int = 3) -> float:
+    """The best of some repeats: what the machine can do when nobody disturbs it."""
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def photos(count: int) -> list[bytes]:
+    """Rendered pictures as JPEGs of 400x300, the size of TrashNet's photos."""
+    out = []
+    for i in range(count):
+        pixels = render(CLASSES[i % len(CLASSES)], np.random.default_rng(i))
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).resize((400, 300)).save(buffer, "JPEG", quality=90)
+        out.append(buffer.getvalue())
+    return out
+
+
+def bare_opencv(data: bytes) -> None:
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    small = cv2.resize(pixels, (300, 300), interpolation=cv2.INTER_AREA)
+    cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 95])
+
+
+def preparation() -> tuple[str, str, str]:
+    files = photos(60)
+    ours = seconds(lambda: [prepare_bytes(f) for f in files]) / len(files)
+    bare = seconds(lambda: [bare_opencv(f) for f in files]) / len(files)
+    return ("prepare one photo", f"{1000 * ours:.2f} ms", f"{ours / bare:.2f} x bare OpenCV")
+
+
+def start_up() -> tuple[str, str, str]:
+    ours = seconds(
+        lambda: subprocess.run([sys.executable, "-m", "pi_agent", "--help"], capture_output=True, check=True)
+    )
+    bare = seconds(lambda: subprocess.run([sys.executable, "-c", "import click"], capture_output=True, check=True))
+    return ("pi-agent --help", f"{1000 * ours:.0f} ms", f"{ours / bare:.2f} x python -c 'import click'")
+
+
+def verification() -> tuple[str, str, str]:
+    model, claim = ROOT / "models" / "substitute" / "model.onnx", ROOT / "models" / "claim.json"
+    line = [sys.executable, "-m", "pi_agent", "verify", str(model), "--claim", str(claim), "--json"]
+    took = seconds(lambda: subprocess.run(line, capture_output=True, check=False))
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return ("pi-agent verify, 320 queries", f"{took:.2f} s", f"peak {peak:.0f} MB")
+
+
+def training(device: Device) -> tuple[str, str, str]:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (512, 64, 64, 3), dtype=np.uint8)
+    data = LabelledSet(images, rng.integers(0, 12, 512), CLASSES, ("",) * 512)
+    rates = {}
+    for arch in ("recycleme-narrow", "recycleme"):
+        start = time.perf_counter()
+        train_classifier(arch, data, Recipe(1), device)
+        rates[arch] = len(images) / (time.perf_counter() - start)
+    narrow, full = rates["recycleme-narrow"], rates["recycleme"]
+    return (f"training, {device.describe()}", f"{full:.0f} images/s", f"narrow network {narrow:.0f} images/s")
+
+
+def main() -> None:
+    """Measure, print, keep."""
+    rows = [preparation(), start_up(), verification(), training(best_device())]
+    cpu = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), "?: unknown")
+    header = f"{datetime.now(UTC):%Y-%m-%d}, {cpu.split(':')[1].strip()}, {torch.get_num_threads()} threads"
+    print(header, "", *table(rows, ("what", "measured", "against")), sep="\n")
+    result = {"machine": header, "platform": platform.platform(), "rows": rows}
+    with tempfile.NamedTemporaryFile("w", dir=ROOT / "benchmarks" / "results", delete=False, suffix=".json") as out:
+        json.dump(result, out, indent=2)
+    Path(out.name).replace(ROOT / "benchmarks" / "results" / "main_job.json")
+
+
+if __name__ == "__main__":
+    main()
