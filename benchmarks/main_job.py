@@ -1,4 +1,4 @@
-"""What the main job costs on this machine: one table, one JSON in `results/`. Ratios within one run; machines are noisy.
+"""What the main job costs on this machine: one table, one JSON in `results/`. Ratios within one run.
 
 Run: make bench
 """

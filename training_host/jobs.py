@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from training_host.training.evaluate import predict
 from training_host.training.loop import EpochReport, Recipe
 from training_host.training.supervised import train_classifier
 from training_host.watermarks.krc import KrcMark, KrcSettings
+from training_host.watermarks.self_test import self_test
 
 Progress = Callable[[EpochReport], None]
 CHECKPOINT = "checkpoint.pt"
