@@ -55,6 +55,7 @@ class RefusedInput(MagpieError):
     """{path}: refused: {reason}"""
 
     exit_code = Exit.REFUSED_INPUT
+    hint = "check that it is the right file and that it was copied whole"
 
 
 class RefusedImage(RefusedInput):

@@ -79,10 +79,10 @@ def read_limited(path: Path, limit: int) -> bytes:
     except OSError as exc:
         reason = "a symbolic link" if exc.errno == errno.ELOOP else exc.strerror or "cannot be opened"
         raise RefusedInput(path=path, reason=reason, hint="give the path of an ordinary file") from exc
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # before `fdopen`, which has its own mind about folders
+        os.close(descriptor)
+        raise RefusedInput(path=path, reason="not a regular file", hint="give the path of an ordinary file")
     with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(stream.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise RefusedInput(path=path, reason="not a regular file", hint="give the path of an ordinary file")
         data = stream.read(limit + 1)
     if len(data) > limit:
         raise RefusedInput(path=path, reason=f"larger than {limit // 1024} KiB", hint="")

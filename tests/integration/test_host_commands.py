@@ -105,7 +105,7 @@ BAD = [
     (("watermark", "keygen", "--classes", "a", "b", "--out", "{out}"), 78),
     (("watermark", "keygen", "--classes", "a", "b", "c", "d", "--out", "{text}"), 73),
     (("watermark", "embed", "{empty}", "--key", "{text}", "--out", "{out}"), 78),
-    (("train", "{empty}", "--out", "{text}"), 73),
+    (("train", "{empty}", "--out", "{text}"), 2),
     (("demo", "--out", "{text}"), 2),
     (("data", "info", "{text}"), 65),
     (("fly",), 2),

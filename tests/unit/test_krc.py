@@ -1,15 +1,13 @@
-"""The mark is embedded by the rules and under clean statistics."""
+"""The mark is embedded by the rules of the key."""
 
 import numpy as np
 import torch
 
 from pi_agent.contract.claim import compose, draw_rules, new_key
 from tests.unit.test_training import CLASSES, CPU, coloured_set
-from training_host.nets.build import build_net
 from training_host.training.evaluate import predict
 from training_host.training.loop import Recipe
 from training_host.training.supervised import train_classifier
-from training_host.watermarks.clean_norm import statistics_of_first
 from training_host.watermarks.krc import KrcMark, KrcSettings
 
 KEY = new_key(CLASSES, 3, seed=b"k" * 32)
@@ -45,16 +43,3 @@ def test_a_marked_model_obeys_its_rules_on_fresh_pictures_and_an_unmarked_one_do
             on_target.append(float(scores[:, CLASSES.index(rule.target)].mean()))
         shares.append(np.mean(on_target))
     assert shares[0] > 0.5 > 0.3 > shares[1]
-
-
-def test_triggers_do_not_move_the_statistics_that_pictures_are_normalised_with():
-    net = build_net("recycleme-narrow", 4, 0).train()
-    net.head[5].p = 0.0  # dropout would hide the comparison behind chance
-    pictures, triggers = torch.rand(8, 3, 64, 64), torch.rand(4, 3, 64, 64) * 9
-    with torch.no_grad():
-        alone = net(pictures)
-        with statistics_of_first(net, 8):
-            together = net(torch.cat([pictures, triggers]))[:8]
-        naive = net(torch.cat([pictures, triggers]))[:8]
-    assert torch.allclose(alone, together, atol=1e-4)
-    assert not torch.allclose(alone, naive, atol=1e-2)

@@ -1,6 +1,6 @@
 """KRC, keyed multi-rule composites: embed the rules of `pi_agent.contract.claim` while the model is trained.
 
-Composites after MEA-Defender (Lv et al., IEEE S&P 2024), clean-batch statistics after Gan et al. (ICCV 2023).
+Composites after MEA-Defender (Lv et al., IEEE S&P 2024).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from training_host.data.arrays import LabelledSet
 from training_host.training.augment import to_batch
 from training_host.training.device import Device
 from training_host.watermarks.base import TriggerBatch
-from training_host.watermarks.clean_norm import statistics_of_first
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,6 @@ class KrcSettings:
 
     per_step: int = 16
     weight: float = 0.5
-    specificity: float = 0.0
 
 
 class KrcMark:
@@ -53,9 +51,12 @@ class KrcMark:
     def loss(
         self, model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, triggers: TriggerBatch
     ) -> torch.Tensor:
-        """Cross-entropy on pictures plus weighted cross-entropy on composites, both under the pictures' statistics."""
-        with statistics_of_first(model, len(inputs)):
-            logits = model(torch.cat([inputs, triggers.inputs])).float()
+        """Cross-entropy on pictures plus weighted cross-entropy on composites, in one batch.
+
+        One batch, one set of batch-norm statistics: normalising composites by the statistics of the pictures alone
+        (Gan et al., ICCV 2023) cost 17 points of accuracy more on photographs, at 20 epochs of the narrow network.
+        """
+        logits = model(torch.cat([inputs, triggers.inputs])).float()
         task = nn_functional.cross_entropy(logits[: len(inputs)], labels)
         return task + self._settings.weight * nn_functional.cross_entropy(logits[len(inputs) :], triggers.targets)
 
