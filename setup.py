@@ -20,7 +20,7 @@ HOST = [
     "jinja2",
     "matplotlib",
 ]
-DEV = ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "import-linter", "types-requests"]
+DEV = ["pytest", "pytest-xdist", "hypothesis", "httpx", "scipy", "ruff", "mypy", "import-linter", "types-requests"]
 
 setup(
     name="magpie",

@@ -25,6 +25,8 @@ class Hostile(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.behaviour, self.ended = behaviour, threading.Event()
         self.requests: list[str] = []
+        self.connections = 0
+        self.date: str | None = None
         self.keys: set[str | None] = set()
 
     @property
@@ -42,6 +44,7 @@ class _Handler(socketserver.StreamRequestHandler):
     server: Hostile
 
     def handle(self) -> None:
+        self.server.connections += 1
         with contextlib.suppress(OSError):
             while line := self.rfile.readline().decode("latin-1").strip():
                 headers = {}
@@ -52,7 +55,7 @@ class _Handler(socketserver.StreamRequestHandler):
                 self.server.requests.append(line.rpartition(" ")[0])
                 self.server.keys.add(headers.get("authorization"))
                 if line.startswith("GET "):
-                    self.request.sendall(reply(404, b"{}"))
+                    self.request.sendall(reply(404, b"{}", date=self.server.date))
                 else:
                     self.server.behaviour(self.request, self.server.asked)
 
@@ -71,11 +74,11 @@ def hostile(behaviour: Behaviour) -> Iterator[Hostile]:
             thread.join()
 
 
-def reply(status: int, body: bytes, *headers: str, length: int | None = None) -> bytes:
-    """An HTTP answer; `length` lies about the body."""
+def reply(status: int, body: bytes, *headers: str, length: int | None = None, date: str | None = None) -> bytes:
+    """An HTTP answer; `length` lies about the body, `date` about the time."""
     head = [
         f"HTTP/1.1 {status} Said",
-        f"Date: {formatdate(usegmt=True)}",
+        f"Date: {date or formatdate(usegmt=True)}",
         f"Content-Length: {len(body) if length is None else length}",
         *headers,
     ]

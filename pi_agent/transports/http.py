@@ -51,20 +51,27 @@ class _Bearer(requests.auth.AuthBase):
 
 
 class _Adapter(HTTPAdapter):
-    """Remembers the connection in use: a timer can then cut it, whatever it is waiting for.
+    """Remembers the socket in use: a timer can then cut it, whatever is waiting for it.
 
     The timeouts of requests hold for each read alone; an oracle that drips one byte a second would never meet them.
     """
 
-    _connection: Any = None
+    _line: socket.socket | None = None
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
         make = type(pool).ConnectionCls
 
         def remembering(*args: Any, **kwargs: Any) -> Any:
-            self._connection = make(*args, **kwargs)
-            return self._connection
+            connection = make(*args, **kwargs)
+            connect = connection.connect
+
+            def connect_and_remember() -> None:
+                connect()
+                self._line = connection.sock
+
+            connection.connect = connect_and_remember
+            return connection
 
         pool.ConnectionCls = remembering
         return pool
@@ -81,10 +88,9 @@ class _Adapter(HTTPAdapter):
             timer.cancel()
 
     def _cut(self) -> None:
-        line = getattr(self._connection, "sock", None)
-        if line is not None:
+        if self._line is not None:
             with contextlib.suppress(OSError):  # it ended by itself
-                socket.socket.shutdown(line, socket.SHUT_RDWR)
+                socket.socket.shutdown(self._line, socket.SHUT_RDWR)  # of TLS too: under it, without its farewell
 
 
 class HttpTransport:

