@@ -8,7 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
-from pi_agent.contract.errors import from_os_error
+from pi_agent.contract.errors import from_write_error
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Home:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.images.mkdir(mode=0o700, exist_ok=True)
         except OSError as exc:
-            raise from_os_error(exc, self.folder) from exc
+            raise from_write_error(exc, self.folder) from exc
         return self
 
 

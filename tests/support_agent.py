@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tests.support import query_jpeg
 
@@ -46,17 +46,20 @@ class Pi:
     home: Path
 
     def start(
-        self, *arguments: object, limits: Callable[[], None] | None = None, user: int | None = None, **environment: str
+        self,
+        *arguments: object,
+        limits: Callable[[], None] | None = None,
+        stdout: int | IO[str] = subprocess.PIPE,
+        **environment: str,
     ) -> subprocess.Popen[str]:
         """Start `pi-agent --home HOME ARGUMENTS` with further environment variables."""
         return subprocess.Popen(
             [sys.executable, "-m", "pi_agent", "--home", str(self.home), *map(str, arguments)],
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
             env=ENVIRONMENT | environment,
             preexec_fn=limits,
-            user=user,
         )
 
     def run(self, *arguments: object, **options: Any) -> Ended:

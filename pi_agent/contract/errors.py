@@ -106,3 +106,10 @@ def from_os_error(exc: OSError, path: object = None) -> MagpieError:
     if exc.errno == errno.ENOENT:
         return RefusedInput(path=where, reason="no such file or folder", hint="check the path")
     return StorageError(path=where, reason=reason)
+
+
+def from_write_error(exc: OSError, path: object) -> MagpieError:
+    """As `from_os_error`, where something was to be written: a folder that is not there is 73."""
+    if exc.errno == errno.ENOENT:
+        return CannotCreate(path=path, reason="its folder does not exist")
+    return from_os_error(exc, path)

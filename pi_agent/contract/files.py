@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from pi_agent.contract.errors import CannotCreate, RefusedInput, from_os_error
+from pi_agent.contract.errors import RefusedInput, from_write_error
 
 MAX_JSON_BYTES = 8 * 1024 * 1024
 
@@ -26,10 +26,8 @@ def atomic_write(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
     """
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except FileNotFoundError as exc:
-        raise CannotCreate(path=path, reason="its folder does not exist") from exc
     except OSError as exc:
-        raise from_os_error(exc, path) from exc
+        raise from_write_error(exc, path) from exc
     try:
         with os.fdopen(handle, "wb") as stream:
             yield stream
@@ -39,7 +37,7 @@ def atomic_write(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
         os.replace(name, path)
         sync_folder(path.parent)
     except OSError as exc:
-        raise from_os_error(exc, path) from exc
+        raise from_write_error(exc, path) from exc
     finally:
         with contextlib.suppress(OSError):
             os.unlink(name)
@@ -59,7 +57,7 @@ def make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        raise from_os_error(exc, folder) from exc
+        raise from_write_error(exc, folder) from exc
     return folder
 
 

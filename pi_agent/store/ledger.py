@@ -18,7 +18,7 @@ import numpy as np
 
 from pi_agent.clock import Clock
 from pi_agent.contract.answers import Answer, ServerBudget
-from pi_agent.contract.windows import MAX_PERIOD, Period, Window, iso, label
+from pi_agent.contract.windows import MAX_PERIOD, Period, iso, label
 from pi_agent.errors import BudgetSpent, ClockDoubt, LockedOut
 from pi_agent.store.accounting import Accounting
 from pi_agent.store.db import Database
@@ -134,8 +134,8 @@ class Ledger:
     def settle(self, attempt: int, image: str, answer: Answer, server: ServerBudget | None) -> None:
         """Store the answer and close the attempt in one transaction."""
         with self._db.transaction() as tx:
-            now = self._books.tick(tx)
-            self._move(tx, attempt, "sent", "settled", closed_at=now, outcome="answered")
+            now, closed_at = self._end_of(tx, attempt)
+            self._move(tx, attempt, "sent", "settled", closed_at=closed_at, outcome="answered")
             tx.execute(
                 "INSERT INTO answer (attempt, oracle, image, kind, vector, answered_at) VALUES (?, ?, ?, ?, ?, ?)",
                 (attempt, self.oracle, image, answer.kind, answer.vector.astype(np.dtype("<f4")).tobytes(), now),
@@ -152,8 +152,8 @@ class Ledger:
     def close_unanswered(self, attempt: int, why: str, server: ServerBudget | None = None) -> None:
         """The query was sent and brought no usable answer: it stays spent."""
         with self._db.transaction() as tx:
-            now = self._books.tick(tx)
-            self._move(tx, attempt, "sent", "sent", closed_at=now, outcome=why)
+            now, closed_at = self._end_of(tx, attempt)
+            self._move(tx, attempt, "sent", "sent", closed_at=closed_at, outcome=why)
             self._books.note_server(tx, now, server)
 
     def lock_out(self, until: float | None) -> float:
@@ -180,7 +180,8 @@ class Ledger:
     def recover(self) -> tuple[int, int]:
         """After a crash: refund what was reserved, keep what was sent as spent. Returns both counts.
 
-        Call it only while holding the spender's lock: nobody else's attempt is then in flight.
+        Nobody knows when it crashed, so what was sent may have been in flight for the longest possible time. Call it
+        only while holding the spender's lock: nobody else's attempt is then in flight.
         """
         with self._db.transaction() as tx:
             now = self._books.tick(tx)
@@ -190,9 +191,9 @@ class Ledger:
                 (now, self.oracle),
             ).rowcount
             lost = tx.execute(
-                "UPDATE attempt SET closed_at=min(?, sent_at + ?), outcome='agent stopped before the answer' "
+                "UPDATE attempt SET closed_at=sent_at + ?, outcome='agent stopped before the answer' "
                 "WHERE oracle=? AND state='sent' AND closed_at IS NULL",
-                (now, self._timeout, self.oracle),
+                (self._timeout, self.oracle),
             ).rowcount
             return refunded, lost
 
@@ -202,7 +203,7 @@ class Ledger:
         """Ledger time, if a query may be sent now; `own` reservations are the caller's. Raises what `reserve` does."""
         fell_back = self._books.fell_back(tx)
         now = self._books.tick(tx)
-        window: Window = self._books.window(tx, now)
+        window = self._books.window(tx, now)
         locked = self._books.locked_until(tx)
         if locked > now:
             raise LockedOut(until=iso(locked))
@@ -214,6 +215,13 @@ class Ledger:
         if full:
             raise TooSoon(full[-1].end + self.skew - now)
         return now
+
+    def _end_of(self, tx: sqlite3.Connection, attempt: int) -> tuple[float, float]:
+        """Ledger time, and when the attempt ended: at the latest possible moment if the clock fell back meanwhile."""
+        fell_back = self._books.fell_back(tx)
+        now = self._books.tick(tx)
+        sent_at = tx.execute("SELECT sent_at FROM attempt WHERE id=?", (attempt,)).fetchone()[0]
+        return now, (sent_at or now) + self._timeout if fell_back else now
 
     @staticmethod
     def _move(tx: sqlite3.Connection, attempt: int, before: str, after: str, **values: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pi_agent.contract.errors import from_os_error
+from pi_agent.contract.errors import from_write_error
 from pi_agent.contract.files import atomic_write, sha256_hex
 from pi_agent.contract.images import QueryImage
 
@@ -27,7 +27,7 @@ class Pictures:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as exc:
-            raise from_os_error(exc, path.parent) from exc
+            raise from_write_error(exc, path.parent) from exc
         with atomic_write(path, mode=0o600) as stream:
             stream.write(image.jpeg)
 

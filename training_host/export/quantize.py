@@ -16,6 +16,11 @@ from pi_agent.contract.manifest import InputSpec
 from pi_agent.prepare import network_input
 
 
+# `reduce_range`: weights of seven bits. x86 processors without VNNI add up pairs of 8-bit products in 16 bits and
+# saturate; with full-range weights the demo's substitute then agreed with its own float form on 86 % of pictures
+# only, with seven bits on 99 %. ARM does not need it, but one file shall give the same answers everywhere.
+
+
 class _Reader(CalibrationDataReader):
     def __init__(self, images: npt.NDArray[np.uint8], spec: InputSpec) -> None:
         self._batches: Iterator[dict[str, npt.NDArray[np.float32]]] = (
@@ -39,7 +44,9 @@ def to_int8(onnx: bytes, images: npt.NDArray[np.uint8], spec: InputSpec) -> byte
                 str(result),
                 _Reader(images, spec),
                 quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=["Conv", "Gemm", "MaxPool"],
                 per_channel=True,
+                reduce_range=True,
                 activation_type=QuantType.QInt8,
                 weight_type=QuantType.QInt8,
             )
