@@ -308,7 +308,11 @@ class Adversary(RuleBasedStateMachine):
 
     PERIOD, SKEW, TIMEOUT = Period(100), 10.0, 20.0
 
-    @initialize(quota=st.integers(0, 3), start=st.floats(0, 300), offset=st.floats(-SKEW, SKEW))
+    seconds = st.sampled_from([0.0, 0.0, 1.0, 5.0, 15.0, 50.0, 100.0]) | st.floats(0, 150)
+    servers = st.none() | st.builds(ServerBudget, st.integers(0, 5), st.floats(0, 200))
+    right = st.sampled_from([-SKEW, 0.0, SKEW]) | st.floats(-SKEW, SKEW)
+
+    @initialize(quota=st.sampled_from([1, 2, 1, 2, 3, 0]), start=st.floats(0, 300), offset=right)
     def begin(self, quota: int, start: float, offset: float) -> None:
         self.resources = contextlib.ExitStack()
         self.time = FakeTime(DAWN + start, offset)
@@ -323,7 +327,6 @@ class Adversary(RuleBasedStateMachine):
         self.ledger = ledger_of(self.database, self.time, self.quota, 100, self.TIMEOUT)
         assert self.ledger.skew == self.SKEW
         self.ledger.recover()
-        self.reserved: int | None = None
         self.flying: tuple[int, float] | None = None
         self.vouched = False
 
@@ -336,42 +339,43 @@ class Adversary(RuleBasedStateMachine):
                 return True
         return False
 
-    @precondition(lambda self: self.reserved is None and self.flying is None)
-    @rule()
-    def reserve(self) -> None:
+    def reserve(self) -> int | None:
         for _ in range(3):
             if not self.vouched and not self.vouch():
-                return
+                break
             try:
-                self.reserved = self.ledger.reserve(IMAGE)
+                attempt = self.ledger.reserve(IMAGE)
                 assert self.time.now() >= self.locked_until
-                return
+                return attempt
             except WindowNotOpen:
                 self.vouched = False
             except TooSoon as exc:
                 assert 0 < exc.wait <= 2 * self.SKEW
                 self.time.sleep(exc.wait)
             except (BudgetSpent, LockedOut):
-                return
+                break
+        return None
 
-    @precondition(lambda self: self.reserved is not None)
-    @rule()
-    def send(self) -> None:
+    @precondition(lambda self: self.flying is None)
+    @rule(wait=seconds)
+    def send(self, wait: float) -> None:
+        """Reserve, and a while later send."""
+        attempt = self.reserve()
+        if attempt is None:
+            return
+        self.time.true += wait
         try:
-            self.ledger.mark_sent(self.reserved)
-            self.flying = (self.reserved, self.time.true)
+            self.ledger.mark_sent(attempt)
+            self.flying = (attempt, self.time.true)
         except (WindowNotOpen, TooSoon, BudgetSpent, LockedOut):
-            self.ledger.refund(self.reserved, "")
-        self.reserved = None
+            self.ledger.refund(attempt, "")
 
     @precondition(lambda self: self.flying is not None)
-    @rule(
-        how=st.sampled_from(["settle", "fail", "refund", "lock out"]),
-        server=st.none() | st.builds(ServerBudget, st.integers(0, 5), st.floats(0, 200)),
-        until=st.none() | st.floats(-500, 500),
-    )
-    def close(self, how: str, server: ServerBudget | None, until: float | None) -> None:
+    @rule(how=st.sampled_from(["settle", "fail", "refund"]), server=servers, wait=seconds)
+    def close(self, how: str, server: ServerBudget | None, wait: float) -> None:
+        assert self.flying is not None
         attempt, sent = self.flying
+        self.time.true = max(self.time.true, min(self.time.true + wait, sent + self.TIMEOUT))
         self.flying = None
         before = self.ledger.budget()
         if how == "refund":
@@ -384,18 +388,36 @@ class Adversary(RuleBasedStateMachine):
             self.ledger.close_unanswered(attempt, "", server)
         after = self.ledger.budget()
         assert after.resets_at > before.resets_at or after.remaining <= before.remaining
-        if how == "lock out":
-            moment = self.ledger.lock_out(None if until is None else self.time.now() + until)
-            assert moment > self.time.now() - 1
-            self.locked_until = self.ledger.budget().locked_until or self.locked_until
 
-    @rule(seconds=st.one_of(st.floats(0, 5), st.floats(0, 150), st.sampled_from([10.0, 100.0, 1000.0])))
-    def time_passes(self, seconds: float) -> None:
-        if self.flying is not None:  # no exchange takes longer than the timeout
-            seconds = max(0.0, min(seconds, self.flying[1] + self.TIMEOUT - self.time.true))
-        self.time.true += seconds
+    @precondition(lambda self: self.flying is None)
+    @rule(count=st.integers(1, 3))
+    def spend(self, count: int) -> None:
+        """Queries that are answered at once."""
+        for _ in range(count):
+            self.send(0.0)
+            if self.flying is not None:
+                self.close("settle", None, 0.0)
 
-    @rule(offset=st.floats(-SKEW, SKEW))
+    @precondition(lambda self: self.flying is None)
+    @rule(until=st.none() | st.floats(-500, 500))
+    def lock_out(self, until: float | None) -> None:
+        moment = self.ledger.lock_out(None if until is None else self.time.now() + until)
+        assert moment > self.time.now() - 1
+        self.locked_until = self.ledger.budget().locked_until or self.locked_until
+
+    @precondition(lambda self: self.flying is None)
+    @rule(wait=seconds)
+    def time_passes(self, wait: float) -> None:
+        self.time.true += wait
+
+    @precondition(lambda self: self.flying is None)
+    @rule(windows=st.integers(0, 2), beside=st.floats(-11, 11))
+    def the_reset_is_near(self, windows: int, beside: float) -> None:
+        """The moments that matter are those around a reset."""
+        moment = self.PERIOD.window_at(self.time.true).end + 100 * windows + beside
+        self.time.true = max(self.time.true, moment)
+
+    @rule(offset=right)
     def clock_is_right(self, offset: float) -> None:
         self.time.offset = offset
 
@@ -409,11 +431,14 @@ class Adversary(RuleBasedStateMachine):
         assume(self.time.true + offset < float(str(latest)) - 1)  # so far that it can be seen within a run
         self.time.offset = offset
 
-    @rule(offset=st.none() | st.floats(-400, 400))
-    def crash(self, offset: float | None) -> None:
-        """A power cut; the clock starts anywhere, and the next run comes at any time."""
+    @rule(offset=st.none() | st.floats(-400, 400), halfway=st.booleans())
+    def crash(self, offset: float | None, halfway: bool) -> None:
+        """A power cut between two queries or in one; the clock then starts anywhere."""
         if self.flying is not None:
-            self.flights.append((self.flying[1], self.time.true))
+            self.flights.append((self.flying[1], self.flying[1] + self.TIMEOUT))
+            self.time.true = max(self.time.true, self.flying[1] + self.TIMEOUT)
+        elif halfway:
+            self.reserve()  # and never sent
         self.time.offset = self.time.offset if offset is None else offset
         self.start_run()
 
