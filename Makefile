@@ -11,7 +11,7 @@ demo: $(VENV)/installed
 	$(BIN)/train-host demo --out demo-run
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ from tests.unit.test_training import CLASSES, CPU, coloured_set
 from training_host.training.evaluate import predict
 from training_host.training.loop import Recipe
 from training_host.training.supervised import train_classifier
-from training_host.watermarks.krc import KrcMark, KrcSettings
+from training_host.watermarks.krc import KrcMark, KrcSettings, hinted_labels
 
 KEY = new_key(CLASSES, 3, seed=b"k" * 32)
 
@@ -43,3 +43,15 @@ def test_a_marked_model_obeys_its_rules_on_fresh_pictures_and_an_unmarked_one_do
             on_target.append(float(scores[:, CLASSES.index(rule.target)].mean()))
         shares.append(np.mean(on_target))
     assert shares[0] > 0.5 > 0.3 > shares[1]
+
+
+def test_hints_favour_the_targets_of_a_classs_rules_and_leave_the_true_class_first():
+    rules = draw_rules(KEY)
+    table = hinted_labels(rules, CLASSES, 0.25)
+    assert torch.allclose(table.sum(1), torch.ones(4))
+    assert torch.allclose(table.diagonal(), torch.full((4,), 0.75))
+    for rule in rules:
+        for source in (rule.first, rule.second):
+            assert table[CLASSES.index(source), CLASSES.index(rule.target)] > 0
+    unused = hinted_labels((), CLASSES, 0.3)
+    assert torch.allclose(unused[0], torch.tensor([0.7, 0.1, 0.1, 0.1]))

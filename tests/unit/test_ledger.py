@@ -309,6 +309,7 @@ class Adversary(RuleBasedStateMachine):
     PERIOD, SKEW, TIMEOUT = Period(100), 10.0, 20.0
 
     seconds = st.sampled_from([0.0, 0.0, 1.0, 5.0, 15.0, 50.0, 100.0]) | st.floats(0, 150)
+    beside = st.none() | st.sampled_from([-20.0, -10.0, -1.0, 0.0, 1.0, 10.0]) | st.floats(-21, 11)
     servers = st.none() | st.builds(ServerBudget, st.integers(0, 5), st.floats(0, 200))
     right = st.sampled_from([-SKEW, 0.0, SKEW]) | st.floats(-SKEW, SKEW)
 
@@ -357,9 +358,11 @@ class Adversary(RuleBasedStateMachine):
         return None
 
     @precondition(lambda self: self.flying is None)
-    @rule(wait=seconds)
-    def send(self, wait: float) -> None:
-        """Reserve, and a while later send."""
+    @rule(beside=beside, wait=seconds)
+    def send(self, beside: float | None, wait: float) -> None:
+        """Reserve, and a while later send; often beside a reset, where the moments are that matter."""
+        if beside is not None:
+            self.time.true = max(self.time.true, self.PERIOD.window_at(self.time.true + 21).end + beside)
         attempt = self.reserve()
         if attempt is None:
             return
@@ -390,18 +393,19 @@ class Adversary(RuleBasedStateMachine):
         assert after.resets_at > before.resets_at or after.remaining <= before.remaining
 
     @precondition(lambda self: self.flying is None)
-    @rule(count=st.integers(1, 3))
-    def spend(self, count: int) -> None:
+    @rule(beside=beside, count=st.integers(1, 3))
+    def spend(self, beside: float | None, count: int) -> None:
         """Queries that are answered at once."""
         for _ in range(count):
-            self.send(0.0)
+            self.send(beside, 0.0)
+            beside = None
             if self.flying is not None:
                 self.close("settle", None, 0.0)
 
     @precondition(lambda self: self.flying is None)
-    @rule(until=st.none() | st.floats(-500, 500))
-    def lock_out(self, until: float | None) -> None:
-        moment = self.ledger.lock_out(None if until is None else self.time.now() + until)
+    @rule(until=st.floats(-20, 60))
+    def lock_out(self, until: float) -> None:
+        moment = self.ledger.lock_out(self.time.now() + until)
         assert moment > self.time.now() - 1
         self.locked_until = self.ledger.budget().locked_until or self.locked_until
 
@@ -410,28 +414,14 @@ class Adversary(RuleBasedStateMachine):
     def time_passes(self, wait: float) -> None:
         self.time.true += wait
 
-    @precondition(lambda self: self.flying is None)
-    @rule(windows=st.integers(0, 2), beside=st.floats(-11, 11))
-    def the_reset_is_near(self, windows: int, beside: float) -> None:
-        """The moments that matter are those around a reset."""
-        moment = self.PERIOD.window_at(self.time.true).end + 100 * windows + beside
-        self.time.true = max(self.time.true, moment)
-
-    @rule(offset=right)
-    def clock_is_right(self, offset: float) -> None:
+    @rule(offset=st.one_of(right, right, st.floats(-400, 400), st.just(-DAWN)))
+    def clock_is_set(self, offset: float) -> None:
+        if offset < -self.SKEW:  # so far back that it can be seen within a run
+            latest = self.database.value("SELECT latest FROM ledger_clock")
+            assume(self.time.true + offset < float(str(latest)) - 1)
         self.time.offset = offset
 
-    @rule(offset=st.floats(10, 400))
-    def clock_leaps_ahead(self, offset: float) -> None:
-        self.time.offset = offset
-
-    @rule(offset=st.one_of(st.floats(-400, -10), st.just(-DAWN)))
-    def clock_falls_back(self, offset: float) -> None:
-        latest = self.database.value("SELECT latest FROM ledger_clock")
-        assume(self.time.true + offset < float(str(latest)) - 1)  # so far that it can be seen within a run
-        self.time.offset = offset
-
-    @rule(offset=st.none() | st.floats(-400, 400), halfway=st.booleans())
+    @rule(offset=st.none() | right | st.floats(-400, 400), halfway=st.booleans())
     def crash(self, offset: float | None, halfway: bool) -> None:
         """A power cut between two queries or in one; the clock then starts anywhere."""
         if self.flying is not None:
@@ -463,5 +453,5 @@ class Adversary(RuleBasedStateMachine):
             self.resources.close()
 
 
-Adversary.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Adversary.TestCase.settings = settings(max_examples=300, stateful_step_count=25, deadline=None)
 TestAdversary = Adversary.TestCase
