@@ -44,7 +44,7 @@ class Accounting:
 
     def fell_back(self, tx: sqlite3.Connection) -> bool:
         """True when the wall clock has been set back since the ledger last looked."""
-        return False
+        return self.clock.now() < self._latest(tx) - _CLOCK_STEP
 
     def window(self, tx: sqlite3.Connection, now: float) -> Window:
         """The window at `now`, but never one before the newest that was opened."""

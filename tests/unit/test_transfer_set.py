@@ -1,0 +1,133 @@
+"""A transfer set goes round unchanged, can be concatenated, and is refused when anything in it is wrong."""
+
+import json
+import subprocess
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pi_agent.contract.errors import RefusedInput
+from pi_agent.contract.files import sha256_hex
+from pi_agent.contract.transfer_set import TransferItem, add_member, read_transfer_set, write_transfer_set
+
+CLASSES = ("a", "b", "c")
+
+
+def item(seed: int, answers: int = 1) -> TransferItem:
+    rng = np.random.default_rng(seed)
+    jpeg = rng.bytes(200)
+    vectors = rng.dirichlet(np.ones(3), answers).astype(np.float32)
+    times = tuple(f"2026-11-2{i}T00:00:00Z" for i in range(answers))
+    return TransferItem(sha256_hex(jpeg), jpeg, CLASSES, vectors, times, tuple(range(1, answers + 1)))
+
+
+def same(a: TransferItem, b: TransferItem) -> bool:
+    plain = (a.sha256, a.jpeg, a.classes, a.times, a.attempts) == (b.sha256, b.jpeg, b.classes, b.times, b.attempts)
+    return plain and np.array_equal(a.vectors, b.vectors)
+
+
+def test_a_set_comes_back_as_it_was_written(tmp_path: Path):
+    items = [item(1), item(2, 3), item(3)]
+    assert write_transfer_set(tmp_path / "t.tar", {"oracle": "x"}, items) == 3
+    back = list(read_transfer_set(tmp_path / "t.tar"))
+    assert all(same(a, b) for a, b in zip(items, back, strict=True))
+    with tarfile.open(tmp_path / "t.tar") as tar:
+        names = tar.getnames()
+        record = json.load(tar.extractfile(f"{items[1].sha256}.json"))
+    assert names[0] == "manifest.json" and names[1::2] == [f"{i.sha256}.jpg" for i in items]
+    assert record["count"] == 3 and record["scores"] == pytest.approx(items[1].mean.tolist())
+    assert record["sd"] == pytest.approx(items[1].vectors.std(axis=0, ddof=1).tolist(), abs=1e-6)
+
+
+def test_nights_joined_with_cat_are_one_set(tmp_path: Path):
+    for night in (1, 2):
+        write_transfer_set(tmp_path / f"{night}.tar", {}, [item(night)])
+    joined = tmp_path / "both.tar"
+    with joined.open("wb") as out:
+        subprocess.run(["cat", tmp_path / "1.tar", tmp_path / "2.tar"], stdout=out, check=True)
+    assert [i.sha256 for i in read_transfer_set(joined)] == [item(1).sha256, item(2).sha256]
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path):
+    def breaks():
+        yield item(1)
+        raise RuntimeError("the power went")
+
+    with pytest.raises(RuntimeError):
+        write_transfer_set(tmp_path / "t.tar", {}, breaks())
+    assert list(tmp_path.iterdir()) == []
+
+
+def tampered(path: Path, change) -> Path:
+    """The set of `item(1)` with one change to its list of (name, data)."""
+    source = path / "good.tar"
+    write_transfer_set(source, {}, [item(1)])
+    with tarfile.open(source) as tar:
+        members = [[m.name, tar.extractfile(m).read()] for m in tar]
+    change(members)
+    with tarfile.open(path / "bad.tar", "w") as tar:
+        for name, data in members:
+            add_member(tar, name, data)
+    return path / "bad.tar"
+
+
+def replace_record(**values):
+    def change(members):
+        members[2][1] = json.dumps({**json.loads(members[2][1]), **values}).encode()
+
+    return change
+
+
+def swap_image(members):
+    members[1][1] = members[1][1][:-1] + bytes([members[1][1][-1] ^ 1])
+
+
+CHANGES = {
+    "image changed": swap_image,
+    "answer missing": replace_record(answers=[]),
+    "answers no list": replace_record(answers={"a": 1}),
+    "scores wrong": replace_record(answers=[{"scores": [0.5, 0.9, 0.1]}]),
+    "classes fewer": replace_record(classes=["a", "b"]),
+    "record no json": lambda m: m[2].__setitem__(1, b"{"),
+    "record before image": lambda m: m.insert(1, m.pop(2)),
+    "other schema": lambda m: m[0].__setitem__(1, b'{"schema": "x"}'),
+    "foreign member": lambda m: m.append(["../../etc/passwd", b"root"]),
+    "nothing": lambda m: m.clear(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_changed_set_is_refused(tmp_path: Path, change):
+    with pytest.raises(RefusedInput) as caught:
+        list(read_transfer_set(tampered(tmp_path, change)))
+    assert caught.value.exit_code == 65
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes):
+    with tarfile.open(tmp_path / "t.tar", "w") as tar:
+        info = tarfile.TarInfo("a" * 64 + ".jpg")
+        info.type, info.linkname = kind, "/etc/passwd"
+        tar.addfile(info)
+    with pytest.raises(RefusedInput):
+        list(read_transfer_set(tmp_path / "t.tar"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(cut=st.integers(0, 4000), flips=st.lists(st.tuples(st.integers(0, 4000), st.integers(1, 255)), max_size=4))
+def test_damage_gives_refused_input_or_valid_items(tmp_path_factory, cut: int, flips: list):
+    source = tmp_path_factory.mktemp("fuzz") / "t.tar"
+    write_transfer_set(source, {}, [item(1)])
+    data = bytearray(source.read_bytes())
+    for place, mask in flips:
+        data[place % len(data)] ^= mask
+    source.write_bytes(bytes(data[: len(data) - cut]))
+    try:
+        found = list(read_transfer_set(source))
+    except RefusedInput:
+        return
+    assert all(sha256_hex(i.jpeg) == i.sha256 for i in found)
