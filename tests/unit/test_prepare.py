@@ -1,0 +1,198 @@
+"""Every picture becomes the same 300x300 JPEG everywhere, or is refused with a reason."""
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pi_agent.contract.errors import RefusedImage
+from pi_agent.contract.manifest import InputSpec
+from pi_agent.prepare import (
+    decode_picture,
+    decode_query,
+    encode_query,
+    network_input,
+    prepare_bytes,
+    prepare_file,
+    shrink_to,
+)
+
+
+def scene(width: int = 400, height: int = 320) -> Image.Image:
+    """Red top left, green top right, blue bottom left, white bottom right."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[: height // 2, : width // 2] = (220, 20, 20)
+    pixels[: height // 2, width // 2 :] = (20, 220, 20)
+    pixels[height // 2 :, : width // 2] = (20, 20, 220)
+    pixels[height // 2 :, width // 2 :] = 235
+    return Image.fromarray(pixels)
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def corners(data: bytes) -> list[str]:
+    """What the four corners of a prepared picture look like."""
+    pixels = decode_query(prepare_bytes(data).jpeg).astype(int)
+    names = {(1, 0, 0): "red", (0, 1, 0): "green", (0, 0, 1): "blue", (1, 1, 1): "white"}
+    return [names[tuple(int(v > 120) for v in pixels[y, x])] for y in (40, 260) for x in (40, 260)]
+
+
+UPRIGHT = ["red", "green", "blue", "white"]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation: int):
+    turned = {
+        1: scene(),
+        2: scene().transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        3: scene().transpose(Image.Transpose.ROTATE_180),
+        4: scene().transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        5: scene().transpose(Image.Transpose.TRANSPOSE),
+        6: scene().transpose(Image.Transpose.ROTATE_90),
+        7: scene().transpose(Image.Transpose.TRANSVERSE),
+        8: scene().transpose(Image.Transpose.ROTATE_270),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert corners(encoded(turned, "JPEG", exif=exif, quality=95)) == UPRIGHT
+
+
+@pytest.mark.parametrize(
+    ("image", "form"),
+    [
+        (scene(), "PNG"),
+        (scene(), "WEBP"),
+        (scene(), "BMP"),
+        (scene(), "TIFF"),
+        (scene().convert("CMYK"), "JPEG"),
+        (scene().convert("CMYK"), "TIFF"),
+        (scene().quantize(32), "PNG"),
+        (scene().convert("RGBA"), "PNG"),
+        (scene(30, 20), "PNG"),
+        (scene(4000, 310), "PNG"),
+        (scene(300, 300), "PNG"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else f"{x.mode} {x.size}",
+)
+def test_many_kinds_of_pictures_become_the_same_scene(image: Image.Image, form: str):
+    assert corners(encoded(image, form)) == UPRIGHT
+
+
+def test_sixteen_bits_and_grey_become_eight_bit_rgb():
+    ramp = np.tile(np.linspace(0, 65535, 400).astype(np.uint16), (400, 1))
+    pixels = decode_query(prepare_bytes(encoded(Image.fromarray(ramp))).jpeg).astype(int)
+    assert abs(pixels[150, 150] - 128).max() < 4 and pixels[150, 5].max() < 8 and pixels[150, 295].min() > 247
+    grey = decode_query(prepare_bytes(encoded(scene().convert("L"))).jpeg)
+    assert grey.shape == (300, 300, 3) and np.ptp(grey.astype(int), axis=2).max() <= 2
+
+
+def test_transparency_is_laid_on_white():
+    clear = Image.new("RGBA", (50, 50), (255, 0, 0, 0))
+    assert decode_query(prepare_bytes(encoded(clear)).jpeg).min() > 250
+    palette = Image.new("P", (50, 50), 0)
+    assert decode_query(prepare_bytes(encoded(palette, transparency=0)).jpeg).min() > 250
+
+
+def test_a_ready_query_image_is_kept_byte_for_byte_and_nothing_else_is():
+    ready = encode_query(np.asarray(scene(300, 300)))
+    assert prepare_bytes(ready).jpeg == ready
+    assert prepare_bytes(prepare_bytes(encoded(scene())).jpeg) == prepare_bytes(encoded(scene()))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = encoded(scene(300, 300), "JPEG", exif=exif)
+    assert prepare_bytes(turned).jpeg != turned
+
+
+def frames(form: str) -> bytes:
+    return encoded(scene(), form, save_all=True, append_images=[scene().rotate(90)])
+
+
+def bomb() -> bytes:
+    """A PNG of a few hundred bytes that claims 60,000 x 60,000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    )
+
+
+BAD = {
+    "empty": b"",
+    "text": b"hello, I am no picture",
+    "gif": encoded(scene(), "GIF"),
+    "animated webp": frames("WEBP"),
+    "animated png": frames("PNG"),
+    "pages of a tiff": frames("TIFF"),
+    "cut jpeg": encoded(scene(), "JPEG")[:2000],
+    "cut png": encoded(scene(), "PNG")[:-40],
+    "bomb": bomb(),
+    "zip": b"PK\x03\x04" + b"\0" * 100,
+}
+
+
+@pytest.mark.parametrize("data", BAD.values(), ids=BAD.keys())
+def test_what_is_no_still_picture_is_refused_with_a_reason(data: bytes):
+    with pytest.raises(RefusedImage) as caught:
+        prepare_bytes(data, "x.jpg")
+    assert caught.value.exit_code == 65 and str(caught.value).startswith("x.jpg: image refused: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_only_ordinary_files_are_read(tmp_path: Path):
+    (tmp_path / "a.png").write_bytes(encoded(scene()))
+    (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    assert len(prepare_file(tmp_path / "a.png").sha256) == 64
+    for name in ("link.png", "pipe.png", ".", "missing.png"):
+        with pytest.raises(RefusedImage):
+            prepare_file(tmp_path / name)
+
+
+JPEG = encoded(scene(80, 60), "JPEG")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.integers(2, len(JPEG) - 1), st.integers(0, 255)), max_size=12), st.integers(0, 600))
+def test_a_damaged_jpeg_gives_a_picture_or_a_refusal(changes: list, cut: int):
+    data = bytearray(JPEG)
+    for place, value in changes:
+        data[place] = value
+    try:
+        image = prepare_bytes(bytes(data[: len(data) - cut]))
+    except RefusedImage:
+        return
+    assert decode_query(image.jpeg).shape == (300, 300, 3)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"BM", b"RIFF"]), st.binary(max_size=300))
+def test_random_bytes_are_refused(start: bytes, rest: bytes):
+    with pytest.raises(RefusedImage):
+        decode_picture(start + rest)
+
+
+@pytest.mark.parametrize("name", ["area", "bilinear", "nearest"])
+def test_the_networks_input_is_what_the_manifest_says(name: str):
+    pixels = np.asarray(scene(300, 300))
+    spec = InputSpec(size=(64, 64), resize=name, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    small = shrink_to(pixels, spec)
+    assert small.shape == (64, 64, 3) and small.dtype == np.uint8 and small[5, 5].tolist() == [220, 20, 20]
+    batch = network_input(small[None], spec)
+    assert batch.shape == (1, 3, 64, 64) and batch.dtype == np.float32
+    assert batch[0, :, 5, 5] == pytest.approx((np.array([220, 20, 20]) / 255 - 0.5) / 0.25, abs=1e-5)
+    last = network_input(small[None], InputSpec(layout="NHWC"))
+    assert last.shape == (1, 64, 64, 3) and last[0, 5, 5] == pytest.approx(np.array([220, 20, 20]) / 255)
