@@ -3,6 +3,8 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -104,6 +106,30 @@ def test_transparency_is_laid_on_white():
     assert decode_query(prepare_bytes(encoded(palette, transparency=0)).jpeg).min() > 250
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "I", "F", "YCbCr", "HSV", "LAB", "CMYK", "RGBX"])
+def test_every_mode_that_a_tiff_can_have_becomes_rgb(mode: str):
+    image = scene().convert("L").convert(mode) if mode in ("LA", "PA", "I", "F") else scene().convert(mode)
+    pixels = decode_query(prepare_bytes(encoded(image, "TIFF")).jpeg)
+    # `I` counts to 65535 and `F` is scaled by its brightest pixel, so only black and white are the same in all.
+    assert pixels[260, 260].min() > 200 or mode == "I"
+
+
+def test_a_phones_jpeg_with_a_second_picture_inside_is_its_first_picture():
+    phone = encoded(scene(), "MPO", save_all=True, append_images=[Image.new("RGB", (80, 60))])
+    assert corners(phone) == UPRIGHT
+    ready = encoded(scene(300, 300), "MPO", save_all=True, append_images=[Image.new("RGB", (80, 60))])
+    assert len(prepare_bytes(ready).jpeg) < len(ready), "what is asked holds nothing but the picture"
+
+
+def test_the_same_picture_is_the_same_query_in_every_process():
+    data = encoded(scene(), "PNG")
+    code = (
+        "import sys; from pi_agent.prepare import prepare_bytes; print(prepare_bytes(sys.stdin.buffer.read()).sha256)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True)
+    assert done.stdout.decode().strip() == prepare_bytes(data).sha256
+
+
 def test_a_ready_query_image_is_kept_byte_for_byte_and_nothing_else_is():
     ready = encode_query(np.asarray(scene(300, 300)))
     assert prepare_bytes(ready).jpeg == ready
@@ -140,6 +166,7 @@ BAD = {
     "cut jpeg": encoded(scene(), "JPEG")[:2000],
     "cut png": encoded(scene(), "PNG")[:-40],
     "bomb": bomb(),
+    "too many pixels": encoded(Image.new("1", (8001, 8000)), "PNG"),
     "zip": b"PK\x03\x04" + b"\0" * 100,
 }
 
@@ -162,6 +189,18 @@ def test_only_ordinary_files_are_read(tmp_path: Path):
             prepare_file(tmp_path / name)
 
 
+def test_a_bomb_is_refused_before_memory_is_taken_for_it():
+    code = (
+        "import resource, sys; import pi_agent.prepare as p; from pi_agent.contract.errors import RefusedImage\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, used + 2**26))\n"
+        "try: p.prepare_bytes(sys.stdin.buffer.read())\n"
+        "except RefusedImage as exc: sys.exit(int('pixels' not in str(exc)))"
+    )
+    for name in ("bomb", "too many pixels"):
+        subprocess.run([sys.executable, "-c", code], input=BAD[name], check=True)
+
+
 JPEG = encoded(scene(80, 60), "JPEG")
 
 
@@ -174,6 +213,35 @@ def test_a_damaged_jpeg_gives_a_picture_or_a_refusal(changes: list, cut: int):
     try:
         image = prepare_bytes(bytes(data[: len(data) - cut]))
     except RefusedImage:
+        return
+    assert decode_query(image.jpeg).shape == (300, 300, 3)
+
+
+EXIF = Image.Exif()
+EXIF[0x0112], EXIF[0x010F] = 6, "a camera"
+WHOLE = {
+    "jpeg": encoded(scene(40, 30), "JPEG", exif=EXIF),
+    "query": encode_query(np.zeros((300, 300, 3), np.uint8)),
+    "mpo": encoded(scene(40, 30), "MPO", save_all=True, append_images=[scene(9, 9)]),
+    "png": encoded(scene(40, 30), "PNG", exif=EXIF),
+    "palette": encoded(scene(40, 30).quantize(8), "PNG", transparency=1),
+    "webp": encoded(scene(40, 30), "WEBP", exif=EXIF),
+    "bmp": encoded(scene(8, 6), "BMP"),
+    "tiff": encoded(scene(8, 6), "TIFF"),
+    "lzw": encoded(scene(40, 30), "TIFF", compression="tiff_lzw"),
+}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(list(WHOLE)), st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), max_size=6))
+def test_damage_to_any_format_gives_a_picture_or_a_refusal(name: str, changes: list):
+    data = bytearray(WHOLE[name])
+    for place, value in changes:
+        data[place % len(data)] = value
+    try:
+        image = prepare_bytes(bytes(data))
+    except RefusedImage as exc:
+        assert str(exc)
         return
     assert decode_query(image.jpeg).shape == (300, 300, 3)
 

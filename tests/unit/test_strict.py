@@ -47,6 +47,8 @@ def test_a_dataclass_goes_round_through_plain_data():
         ({"name": "x", "inner": {"size": [1, 2.5]}}, r"'inner.size\[1\]': a whole number"),
         ({"name": "x", "inner": {"rate": "fast"}}, "'inner.rate': a finite number"),
         ({"name": "x", "inner": {"rate": float("inf")}}, "'inner.rate': a finite number"),
+        ({"name": "x", "inner": {"rate": 10**400}}, "'inner.rate': a finite number"),
+        ({"name": "x", "inner": {"rate": float("nan")}}, "'inner.rate': a finite number"),
         ({"name": "x", "inner": {"rate": True}}, "'inner.rate': a finite number"),
         ({"name": "x", "inner": []}, "inner: a table"),
         ({"name": "x", "limit": "many"}, "'limit': a whole number"),

@@ -1,6 +1,8 @@
 """A transfer set goes round unchanged, can be concatenated, and is refused when anything in it is wrong."""
 
+import io
 import json
+import os
 import subprocess
 import tarfile
 from pathlib import Path
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from pi_agent.contract.errors import RefusedInput
 from pi_agent.contract.files import sha256_hex
-from pi_agent.contract.transfer_set import TransferItem, add_member, read_transfer_set, write_transfer_set
+from pi_agent.contract.transfer_set import TransferItem, add_member, read_transfer_set, safe_members, write_transfer_set
 
 CLASSES = ("a", "b", "c")
 
@@ -115,6 +117,33 @@ def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes):
         tar.addfile(info)
     with pytest.raises(RefusedInput):
         list(read_transfer_set(tmp_path / "t.tar"))
+
+
+@pytest.mark.parametrize("size", ["-512", "-1536", "-99999999", "99999999999", "1e9", "x"])
+def test_sizes_that_lie_are_refused_and_nothing_is_read_for_ever(tmp_path: Path, size: str):
+    jpeg = item(1).jpeg
+    with tarfile.open(tmp_path / "t.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for name in ("manifest.json", f"{sha256_hex(jpeg)}.jpg"):
+            info = tarfile.TarInfo(name)
+            info.size, info.pax_headers = len(jpeg), {"size": size}
+            tar.addfile(info, io.BytesIO(jpeg))
+    with pytest.raises(RefusedInput):
+        list(read_transfer_set(tmp_path / "t.tar"))
+
+
+def test_only_regular_files_are_opened(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.tar")
+    for name in ("pipe.tar", ".", "missing.tar"):
+        with pytest.raises(RefusedInput):
+            list(read_transfer_set(tmp_path / name))
+
+
+def test_a_member_larger_than_the_limit_is_refused_unread(tmp_path: Path):
+    with tarfile.open(tmp_path / "t.tar", "w") as tar:
+        add_member(tar, "a.jpg", bytes(101))
+    with pytest.raises(RefusedInput, match="larger"):
+        list(safe_members(tmp_path / "t.tar", 100))
+    assert [name for name, _ in safe_members(tmp_path / "t.tar", 101)] == ["a.jpg"]
 
 
 @settings(max_examples=60, deadline=None)
