@@ -25,6 +25,10 @@ MAX_PIXELS = 64_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
+# EXIF oddities and Pillow's softer bomb warning: our own limits decide. Once and for all, because the threads of a
+# server share the filters.
+warnings.filterwarnings("ignore", module="PIL")
+
 Pixels = npt.NDArray[np.uint8]
 _CV_FILTERS = {"area": cv2.INTER_AREA, "nearest": cv2.INTER_NEAREST}
 
@@ -94,9 +98,7 @@ def decode_picture(data: bytes, where: str = "image") -> Pixels:
 
 
 def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # EXIF oddities and Pillow's softer bomb warning: our own limit decides
-        return Image.open(io.BytesIO(data), formats=formats)
+    return Image.open(io.BytesIO(data), formats=formats)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -67,13 +67,15 @@ def write_json(path: Path, data: dict[str, Any], mode: int = 0o644) -> None:
         stream.write((json.dumps(data, indent=2) + "\n").encode())
 
 
-def read_limited(path: Path, limit: int) -> bytes:
-    """Read a regular file of at most `limit` bytes, not following a final symbolic link.
+@contextlib.contextmanager
+def open_regular(path: Path, *, follow_links: bool = False) -> Iterator[IO[bytes]]:
+    """Open an ordinary file for reading, and by default no final symbolic link.
 
-    Raises `RefusedInput` (65) for anything else: an adversary may hand us a FIFO, a device or a terabyte.
+    Raises `RefusedInput` (65) for anything else: an adversary may hand us a FIFO or a device.
     """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow_links else os.O_NOFOLLOW)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, flags)
     except OSError as exc:
         reason = "a symbolic link" if exc.errno == errno.ELOOP else exc.strerror or "cannot be opened"
         raise RefusedInput(path=path, reason=reason, hint="give the path of an ordinary file") from exc
@@ -81,6 +83,15 @@ def read_limited(path: Path, limit: int) -> bytes:
         os.close(descriptor)
         raise RefusedInput(path=path, reason="not a regular file", hint="give the path of an ordinary file")
     with os.fdopen(descriptor, "rb") as stream:
+        yield stream
+
+
+def read_limited(path: Path, limit: int) -> bytes:
+    """Read a regular file of at most `limit` bytes, not following a final symbolic link.
+
+    Raises `RefusedInput` (65) for anything else.
+    """
+    with open_regular(path) as stream:
         data = stream.read(limit + 1)
     if len(data) > limit:
         raise RefusedInput(path=path, reason=f"larger than {limit // 1024} KiB", hint="")

@@ -6,24 +6,21 @@ readers step over the end-of-archive blocks and over repeated manifests.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import os
 import re
-import stat
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pi_agent.contract.answers import Answer, BadAnswer, as_json_list, parse_scores
 from pi_agent.contract.errors import RefusedInput
-from pi_agent.contract.files import atomic_write, parse_json, sha256_hex
+from pi_agent.contract.files import atomic_write, open_regular, parse_json, sha256_hex
 from pi_agent.contract.images import MAX_QUERY_BYTES
 
 SCHEMA = "transfer-set/1"
@@ -153,7 +150,7 @@ def safe_members(path: Path, limit: int) -> Iterator[tuple[str, bytes]]:
     it. Raises `RefusedInput` (65).
     """
     try:
-        with _open_regular(path) as file, tarfile.open(fileobj=file, mode="r:", ignore_zeros=True) as tar:
+        with open_regular(path, follow_links=True) as file, tarfile.open(fileobj=file, mode="r:", ignore_zeros=True) as tar:
             end = -1
             for member in tar:
                 if member.size < 0 or member.offset <= end:  # or tarfile would read the same member for ever
@@ -174,15 +171,3 @@ def safe_members(path: Path, limit: int) -> Iterator[tuple[str, bytes]]:
                 yield member.name, data
     except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as exc:
         raise RefusedInput(path=path, reason=f"not a readable tar ({exc})", hint="copy the file again") from exc
-
-
-@contextlib.contextmanager
-def _open_regular(path: Path) -> Iterator[IO[bytes]]:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO would wait for ever
-    except OSError as exc:
-        raise RefusedInput(path=path, reason=exc.strerror or "cannot be opened", hint="check the path") from exc
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise RefusedInput(path=path, reason="not a regular file", hint="give the path of an ordinary file")
-        yield stream

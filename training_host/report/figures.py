@@ -70,7 +70,7 @@ def l2_figure(result: dict[str, Any]) -> str:
         )
     axes.set_xticks(np.arange(len(scores)), list(scores))
     axes.set_ylabel("mean L2 to the victim's scores")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return _svg(figure)
 
 
@@ -83,10 +83,9 @@ def shares_figure(result: dict[str, Any]) -> str:
     rules = verdicts[names[0]]["rules"]
     axes.barh(names, hits, color=[_COLOURS[n] for n in names], height=0.55)
     for y, name in enumerate(names):
-        text = f" p = {verdicts[name]['p_value']:.2g}, {verdicts[name]['verdict']}"
-        axes.text(
-            min(hits[y], rules * 0.55), y, text, va="center", color="white" if hits[y] > rules * 0.55 else "black"
-        )
+        text = f" p = {verdicts[name]['p_value']:.2g}, {verdicts[name]['verdict']} "
+        inside = hits[y] > rules / 2
+        axes.text(hits[y], y, text, va="center", ha="right" if inside else "left", color="white" if inside else "black")
     axes.set_xlim(0, rules)
     axes.set_xlabel(f"secret rules obeyed, of {rules}")
     return _svg(figure)
