@@ -150,7 +150,10 @@ def safe_members(path: Path, limit: int) -> Iterator[tuple[str, bytes]]:
     it. Raises `RefusedInput` (65).
     """
     try:
-        with open_regular(path, follow_links=True) as file, tarfile.open(fileobj=file, mode="r:", ignore_zeros=True) as tar:
+        with (
+            open_regular(path, follow_links=True) as file,
+            tarfile.open(fileobj=file, mode="r:", ignore_zeros=True) as tar,
+        ):
             end = -1
             for member in tar:
                 if member.size < 0 or member.offset <= end:  # or tarfile would read the same member for ever

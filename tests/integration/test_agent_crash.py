@@ -34,9 +34,10 @@ def wait_until(pi: Pi, sql: str, process: subprocess.Popen[str]) -> None:
         time.sleep(0.002)
 
 
-def wait_for_question(server: Hostile, count: int) -> None:
+def wait_for_question(server: Hostile, count: int, process: subprocess.Popen[str]) -> None:
     """Wait until the oracle has heard the n-th question."""
     while server.asked < count:
+        assert process.poll() is None, process.communicate()
         time.sleep(0.005)
 
 
@@ -91,7 +92,7 @@ def test_a_stop_in_the_middle_of_a_question_is_tidy(tmp_path: Path, stop: signal
         pi.init(server.url, 9, *YEAR)
         pi.done("add", pictures(tmp_path / "photos", 3))
         process = pi.start("collect", "--json")
-        wait_for_question(server, 2)
+        wait_for_question(server, 2, process)
         process.send_signal(stop)
         _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
@@ -109,7 +110,7 @@ def test_one_agent_spends_and_the_others_may_look(tmp_path: Path) -> None:
         pi.done("add", folder)
         first = pi.start("collect")
         try:
-            wait_for_question(server, 1)
+            wait_for_question(server, 1, first)
             busy = pi.fails("collect")
             assert (busy["exit"], busy["kind"]) == (75, "Busy")
             assert pi.fails("query", folder / "001.jpg")["kind"] == "Busy"

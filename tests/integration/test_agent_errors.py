@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import shutil
@@ -218,9 +219,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of two megabytes."""
     place = tmp_path / "disk"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
-    if not ROOT or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("mounting needs root")
+    mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", place)
     try:
         yield place
     finally:
@@ -327,15 +326,30 @@ def test_an_output_that_cannot_be_is_73(pi: Pi, tmp_path: Path) -> None:
             assert explains(pi, "export", out, PI_AGENT_ORACLE_URL=server.url)[0] == 73
 
 
-def test_a_read_only_home_is_73(pi: Pi) -> None:
+def mount(*arguments: object) -> None:
+    """Mount something, or skip the test where that is not allowed."""
+    if not ROOT or subprocess.run(["mount", *map(str, arguments)], capture_output=True).returncode != 0:
+        pytest.skip("mounting is not allowed here")
+
+
+@contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """For root only a mount is read-only, for others permissions are enough."""
     if ROOT:
-        subprocess.run(["mount", "--bind", str(pi.home), str(pi.home)], check=True)
-        subprocess.run(["mount", "-o", "remount,ro,bind", str(pi.home)], check=True)
+        mount("--bind", folder, folder)
+        try:
+            mount("-o", "remount,ro,bind", folder)
+            yield
+        finally:
+            subprocess.run(["umount", str(folder)], check=True)
     else:
-        pi.home.chmod(0o500)
-        (pi.home / "agent.db").chmod(0o400)
-    try:
+        (folder / "agent.db").chmod(0o400)
+        folder.chmod(0o500)
+        yield
+        folder.chmod(0o700)
+
+
+def test_a_read_only_home_is_73(pi: Pi) -> None:
+    with read_only(pi.home):
         for verb in (("budget",), ("collect",), ("init", "--url", NOWHERE)):
             assert explains(pi, *verb)[0] == 73
-    finally:
-        subprocess.run(["umount", str(pi.home)], check=True) if ROOT else pi.home.chmod(0o700)
