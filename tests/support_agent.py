@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -53,13 +54,19 @@ class Pi:
         **environment: str,
     ) -> subprocess.Popen[str]:
         """Start `pi-agent --home HOME ARGUMENTS` with further environment variables."""
+
+        def prepare() -> None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs inherit it ignored
+            if limits:
+                limits()
+
         return subprocess.Popen(
             [sys.executable, "-m", "pi_agent", "--home", str(self.home), *map(str, arguments)],
             stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
             env=ENVIRONMENT | environment,
-            preexec_fn=limits,
+            preexec_fn=prepare,
         )
 
     def run(self, *arguments: object, **options: Any) -> Ended:

@@ -85,6 +85,11 @@ def _as_error(kind: str, message: str, hint: str, code: int) -> dict[str, Any]:
     return {"error": {"kind": kind, "message": message, "hint": hint, "exit": int(code)}}
 
 
+def _abandon_stdout() -> None:
+    """Let what is still buffered go nowhere: Python would try again at its exit, and end with a code of its own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def run(command: Command, program: str, argv: Sequence[str] | None = None) -> int:
     """Run a click command and turn every outcome into the documented exit code and a one-line message.
 
@@ -100,10 +105,13 @@ def run(command: Command, program: str, argv: Sequence[str] | None = None) -> in
         _report(exc.as_dict(), as_json)
         return exc.exit_code
     except BrokenPipeError:
-        # The reader (head, less) has gone: not an error of ours; stop Python from flushing into the void at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_stdout()  # the reader (head, less) has gone: not an error of ours
         return Exit.OK
     except OSError as exc:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _abandon_stdout()  # stdout itself is a full disk
         error = from_os_error(exc)
         _report(error.as_dict(), as_json)
         return error.exit_code
