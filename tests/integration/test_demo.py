@@ -9,6 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 QUOTA = 20
 SMALL = ("--epochs", 1, "--per-class", 30, "--quota", QUOTA, "--period", "8s", "--windows", 3)
 
@@ -57,3 +60,16 @@ def test_a_folder_with_other_things_in_it_is_not_touched(tmp_path: Path):
     done = subprocess.run(demo(tmp_path), capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 73 and "another --out" in done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+def test_too_few_classes_are_refused_before_anything_is_trained(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    for name in ("a", "b", "c"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(40):
+            Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(
+                tmp_path / "data" / name / f"{i}.png"
+            )
+    line = [*demo(tmp_path / "run"), "--data", str(tmp_path / "data")]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 65 and "at least 4 classes" in done.stderr

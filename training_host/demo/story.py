@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pi_agent.contract.claim import new_key, rules_needed, save_key
+from pi_agent.contract.errors import RefusedInput
 from pi_agent.contract.files import write_json
 from pi_agent.contract.manifest import FILE_NAME, InputSpec, load_manifest
 from training_host.data.arrays import LabelledSet, load_transfer_sets
@@ -32,6 +33,7 @@ from training_host.watermarks.carriers import carriers_of, write_carriers
 from training_host.watermarks.claim import file_claim
 
 STAGES = 7
+LEAST_CLASSES = 4
 _SUSPECTS = {
     "victim": "the owner's own model",
     "substitute": "stolen through the API",
@@ -51,6 +53,9 @@ def run_demo(plan: Plan, out: Path, stages: Stages) -> dict[str, Any]:
     if not plan.data:
         make_data(data, plan.seed, plan.per_class)
     train, held_out = read_parts(data, spec)
+    if len(train.classes) < LEAST_CLASSES:
+        reason = f"{len(train.classes)} classes leave a watermark rule no target to choose"
+        raise RefusedInput(path=data, reason=reason, hint=f"at least {LEAST_CLASSES} classes are needed")
     pictures = find_pictures(data)
     sets = write_sets(out / "sets", [p for p in pictures if p.part == HELD_OUT], plan.seed)
     stages.note(f"{len(train)} to train on, {len(held_out)} held out, {len(train.classes)} classes")
