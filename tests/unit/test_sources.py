@@ -92,3 +92,29 @@ def test_a_damaged_picture_is_named(folder: Path):
     (folder / "red" / "0.jpg").write_bytes((folder / "red" / "0.jpg").read_bytes()[:200])
     with pytest.raises(RefusedInput, match=r"red/0\.jpg"):
         load_labelled(find_pictures(folder), ("blue", "red"), InputSpec())
+
+
+def _one_picture_zip(folder: Path, out: Path) -> bytearray:
+    """A zip with one stored picture: its bytes stand in it as they are."""
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        archive.write(folder / "red" / "0.jpg", "red/0.jpg")
+    return bytearray(out.read_bytes())
+
+
+@pytest.mark.parametrize("damage", ["unsupported compression", "encrypted", "changed byte"])
+def test_a_zip_member_that_cannot_be_read_is_refused_by_name(folder: Path, tmp_path: Path, damage: str):
+    archive = tmp_path / "set.zip"
+    data = _one_picture_zip(folder, archive)
+    local, central = data.index(b"PK\x03\x04"), data.index(b"PK\x01\x02")
+    if damage == "unsupported compression":
+        data[local + 8], data[central + 10] = 97, 97
+    elif damage == "encrypted":
+        data[local + 6] |= 1
+        data[central + 8] |= 1
+    else:
+        data[central - 5] ^= 0xFF
+    archive.write_bytes(data)
+    [picture] = find_pictures(archive)
+    with pytest.raises(RefusedInput, match=r"red/0\.jpg") as caught:
+        picture.read()
+    assert caught.value.exit_code == 65

@@ -72,6 +72,7 @@ def _read_member(path: Path, name: str) -> bytes:
         with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
             data = stream.read(MAX_FILE_BYTES + 1)  # what the header says of the size may be a lie: count
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as exc:
+        # zipfile raises NotImplementedError for an unknown compression, RuntimeError for an encrypted member
         raise RefusedInput(path=path, reason=f"{name}: damaged or encrypted ({exc})") from exc
     if len(data) > MAX_FILE_BYTES:
         raise RefusedInput(path=path, reason=f"{name}: larger than {MAX_FILE_BYTES // 2**20} MiB")
