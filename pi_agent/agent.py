@@ -44,7 +44,7 @@ class Agent:
     @cached_property
     def oracle(self) -> Oracle:
         """The one way to spend a query; reads the API key only now."""
-        transport = open_transport(self.config.oracle, read_api_key(self.config.oracle))
+        transport = open_transport(self.config, read_api_key(self.config.oracle))
         return Oracle(self.ledger, self.labels, transport, self.clock, self.config.oracle.attempts)
 
     def start_run(self) -> int:

@@ -19,44 +19,61 @@ from pi_agent.contract.windows import Period, parse_period, parse_reset
 from pi_agent.errors import NoConfig
 from pi_agent.paths import Home
 
-PROTOCOLS = ("http",)
+PROTOCOLS = ("http", "csaw-tcp")
+_SCHEMES = {"http": ("http", "https"), "csaw-tcp": ("tcp",)}
+MAX_IN_FLIGHT = 64
 
 
 @dataclass(frozen=True)
 class OracleConfig:
-    """Whom to ask. `timeout` in seconds for one answer; `attempts`: how often one image may be tried in a run."""
+    """Whom to ask. `timeout` in seconds for one answer; `attempts`: how often one image may be tried in a run.
+
+    `in_flight`: queries under way at the same time. A power cut costs at most so many queries without an answer.
+    """
 
     url: str
     protocol: str = "http"
     api_key_file: str = ""
     timeout: float = 30.0
     attempts: int = 3
+    in_flight: int = 4
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
             raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}")
         parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"url {self.url!r} must look like http://host:port")
+        schemes = _SCHEMES[self.protocol]
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ValueError(f"url {self.url!r} must look like {schemes[0]}://host:port")
         if parts.port == 0:  # reading it also refuses what is no port at all
             raise ValueError("url must not name port 0")
+        if parts.scheme == "tcp" and parts.port is None:
+            raise ValueError(f"url {self.url!r} must name a port, tcp://host:port")
         if parts.username or parts.password or parts.query:
             raise ValueError("url must hold no user, password or query: put the key into a file")
         if not 0.1 <= self.timeout <= 600 or not 1 <= self.attempts <= 10:
             raise ValueError("timeout must be 0.1 to 600 seconds, attempts 1 to 10")
+        if not 1 <= self.in_flight <= MAX_IN_FLIGHT:
+            raise ValueError(f"in_flight must be 1 to {MAX_IN_FLIGHT}")
 
 
 @dataclass(frozen=True)
 class BudgetConfig:
-    """How many queries per period; the period is aligned to the UTC time `reset`."""
+    """How many queries per period; the period is aligned to the UTC time `reset`.
+
+    `reserve`: queries of each period that `collect` leaves for a verification.
+    """
 
     daily_quota: int
     period: str = "24h"
     reset: str = "00:00"
+    reserve: int = 0
 
     def __post_init__(self) -> None:
         if self.daily_quota < 0:
             raise ValueError("daily_quota must not be negative")
+        if self.reserve < 0:
+            raise ValueError("reserve must not be negative")
         self.window_period()
 
     def window_period(self) -> Period:

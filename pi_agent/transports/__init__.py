@@ -1,14 +1,17 @@
-"""How a query reaches an oracle: one file per protocol, one verb `ask`, one exception tree."""
+"""How a query reaches an oracle: one file per protocol, two verbs `ask` and `probe`, one exception tree."""
 
 from __future__ import annotations
 
-from pi_agent.config import OracleConfig
+from pi_agent.config import Config
 from pi_agent.transports.base import Transport
-from pi_agent.transports.http import HttpTransport
-
-TRANSPORTS = {"http": HttpTransport}
 
 
-def open_transport(config: OracleConfig, api_key: str | None) -> Transport:
-    """The transport that the configuration names."""
-    return TRANSPORTS[config.protocol](config.url, api_key, config.timeout)
+def open_transport(config: Config, api_key: str | None) -> Transport:
+    """A new connection of the protocol that the configuration names; the others are not even imported.
+
+    A transport belongs to one thread at a time: whoever asks several queries at once opens several.
+    """
+    oracle = config.oracle
+    from pi_agent.transports.http import HttpTransport
+
+    return HttpTransport(oracle.url, api_key, oracle.timeout)
