@@ -7,6 +7,12 @@ Keys and pictures never go into a log.
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
+import time
+
+_SYSLOG_LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 MAX_VALUE = 500
 """A value longer than so many characters is cut: a server's error page does not belong into the journal."""
@@ -46,3 +52,42 @@ def _escape(character: str) -> str:
     if character in _SHORT_ESCAPES:
         return _SHORT_ESCAPES[character]
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+class PlainFormatter(logging.Formatter):
+    """`2026-11-21T03:20:40Z WARNING pi_agent.oracle: text`, for people. A record is one line, however it was made."""
+
+    converter = time.gmtime
+
+    def __init__(self, layout: str = "%(asctime)s %(levelname)s %(name)s: %(message)s") -> None:
+        super().__init__(layout, "%Y-%m-%dT%H:%M:%SZ")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The record without its traceback, on one line."""
+        return harmless(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record; only a traceback of our own has further lines."""
+        return "\n".join(harmless(line) for line in super().format(record).split("\n"))
+
+
+class JournalFormatter(PlainFormatter):
+    """Every line with journald's `<N>` priority before it; the journal adds the time itself."""
+
+    def __init__(self) -> None:
+        super().__init__("%(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record as `<N>text`, a traceback's lines as well."""
+        priority = _SYSLOG_LEVELS.get(record.levelno, 6)
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).split("\n"))
+
+
+def start_logging(verbose: bool = False) -> None:
+    """Log to stderr; with journald's priorities where systemd reads our stderr. `verbose` shows debug messages."""
+    journal = bool(os.environ.get("JOURNAL_STREAM")) and not sys.stderr.isatty()  # desktop terminals inherit it
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JournalFormatter() if journal else PlainFormatter())
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
+    for library in ("urllib3", "PIL"):  # what they would tell of requests and pictures belongs into no log
+        logging.getLogger(library).setLevel(logging.ERROR)

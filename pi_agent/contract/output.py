@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import sys
 import traceback
@@ -12,8 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from pi_agent.contract.errors import Exit, MagpieError, from_os_error
-
-_SYSLOG_LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+from pi_agent.contract.log import start_logging as start_logging
 
 
 class Command(Protocol):
@@ -23,14 +21,6 @@ class Command(Protocol):
     def main(self) -> Callable[..., Any]:
         """click's `main(args, prog_name, standalone_mode)`."""
         ...
-
-
-class JournalFormatter(logging.Formatter):
-    """Prefixes each line with journald's `<N>` priority."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """One record as `<N>text`."""
-        return f"<{_SYSLOG_LEVELS.get(record.levelno, 6)}>{super().format(record)}"
 
 
 def say(text: str = "") -> None:
@@ -58,17 +48,6 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> list[str]:
         return "  ".join(parts).rstrip()
 
     return [line(header), "  ".join("-" * w for w in widths), *(line(row) for row in cells)]
-
-
-def start_logging(verbose: bool = False) -> None:
-    """Log to stderr; with journald priorities where systemd reads our stderr."""
-    handler = logging.StreamHandler(sys.stderr)
-    plain = "%(levelname)s %(name)s: %(message)s"
-    handler.setFormatter(
-        JournalFormatter("%(message)s") if os.environ.get("JOURNAL_STREAM") else logging.Formatter(plain)
-    )
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 def _report(error: dict[str, Any], as_json: bool) -> None:
