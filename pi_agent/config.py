@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 
 from pi_agent.contract.errors import ConfigError, from_os_error
 from pi_agent.contract.files import atomic_write
-from pi_agent.contract.strict import Mismatch, build
+from pi_agent.contract.strict import build
 from pi_agent.contract.windows import Period, parse_period, parse_reset
 from pi_agent.errors import NoConfig
+from pi_agent.http_config import HttpConfig
 from pi_agent.paths import Home
 
 PROTOCOLS = ("http", "csaw-tcp")
@@ -82,11 +83,24 @@ class BudgetConfig:
 
 
 @dataclass(frozen=True)
+class MetricsConfig:
+    """`textfile`: where figures for node_exporter's textfile collector go after a run; empty for nowhere."""
+
+    textfile: str = ""
+
+    def __post_init__(self) -> None:
+        if self.textfile and not self.textfile.endswith(".prom"):
+            raise ValueError("textfile must end in .prom: node_exporter reads no others")
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole file."""
 
     oracle: OracleConfig
     budget: BudgetConfig = field(default_factory=lambda: BudgetConfig(daily_quota=0))
+    http: HttpConfig = field(default_factory=HttpConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
 
 def load_config(home: Home, environment: Mapping[str, str] = os.environ) -> Config:
@@ -101,14 +115,14 @@ def load_config(home: Home, environment: Mapping[str, str] = os.environ) -> Conf
         raise ConfigError(path=home.config, reason=f"cannot be read ({exc})") from exc
     try:
         return build(Config, _with_environment(tomllib.loads(text), environment))
-    except (tomllib.TOMLDecodeError, Mismatch) as exc:
+    except (ValueError, RecursionError) as exc:  # `Mismatch`, no TOML, or a TOML beyond Python's limits
         hint = "correct the file or the PI_AGENT_... variable, or run pi-agent init again"
         raise ConfigError(path=home.config, reason=str(exc), hint=hint) from exc
 
 
 def _with_environment(data: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    """Lay `PI_AGENT_ORACLE_...` and `PI_AGENT_BUDGET_...` over the file; a misspelt one is refused like a key of it."""
-    for section, cls in (("oracle", OracleConfig), ("budget", BudgetConfig)):
+    """Lay `PI_AGENT_ORACLE_...`, `PI_AGENT_BUDGET_...` and so on over the file; a misspelt one is refused like a key."""
+    for section, cls in get_type_hints(Config).items():
         prefix, hints = f"PI_AGENT_{section.upper()}_", get_type_hints(cls)
         named = {name.removeprefix(prefix).lower(): v for name, v in environment.items() if name.startswith(prefix)}
         if named and isinstance(data.setdefault(section, {}), dict):
@@ -117,6 +131,8 @@ def _with_environment(data: dict[str, Any], environment: Mapping[str, str]) -> d
 
 
 def _from_text(value: str, kind: type) -> Any:
+    if kind not in (str, int, float):
+        return value  # lists and tables stand in the file only
     try:
         return kind(value)
     except ValueError:
@@ -124,13 +140,16 @@ def _from_text(value: str, kind: type) -> Any:
 
 
 def save_config(home: Home, config: Config) -> None:
-    """Write `config.toml` (0600) in the order of the dataclasses."""
+    """Write `config.toml` (0600) in the order of the dataclasses; of `[http]` only what differs from the defaults."""
     lines = ["# Written by pi-agent init. The API key itself never stands here, only the name of its file.", ""]
     for section in dataclasses.fields(config):
-        lines.append(f"[{section.name}]")
         part = getattr(config, section.name)
-        lines += [f"{f.name} = {_toml(getattr(part, f.name))}" for f in dataclasses.fields(part)]
-        lines.append("")
+        values = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
+        if isinstance(part, HttpConfig):
+            values = {name: value for name, value in values.items() if value != getattr(HttpConfig(), name)}
+            if not values:
+                continue
+        lines += [f"[{section.name}]", *(f"{name} = {_toml(value)}" for name, value in values.items()), ""]
     with atomic_write(home.config, mode=0o600) as stream:
         stream.write("\n".join(lines).encode())
 
@@ -139,6 +158,12 @@ def _toml(value: object) -> str:
     if isinstance(value, str):
         escaped = "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in value)
         return f'"{escaped}"'
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_toml(name)} = {_toml(inner)}' for name, inner in value.items())}}}"
     return repr(value)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pi_agent.contract.answers import Answer, BadAnswer, as_json_list, parse_scores
+from pi_agent.contract.answers import Answer, BadAnswer, as_json_list, parse_answer
 from pi_agent.contract.errors import RefusedInput
 from pi_agent.contract.files import atomic_write, open_regular, parse_json, sha256_hex
 from pi_agent.contract.images import MAX_QUERY_BYTES
@@ -30,7 +30,10 @@ _MEMBER = re.compile(r"([0-9a-f]{64})\.(jpg|json)")
 
 @dataclass(frozen=True)
 class TransferItem:
-    """One image with all its answers. `vectors`: float32, shape (answers, classes); `times`: UTC ISO 8601, one each."""
+    """One image with all its answers. `vectors`: float32, shape (answers, classes); `times`: UTC ISO 8601, one each.
+
+    `kind`: `label` where every answer is a class name alone, one 1 per vector; their mean is the share of votes.
+    """
 
     sha256: str
     jpeg: bytes
@@ -38,6 +41,7 @@ class TransferItem:
     vectors: npt.NDArray[np.float32]
     times: tuple[str, ...] = ()
     attempts: tuple[int, ...] = ()
+    kind: str = "scores"
 
     @property
     def mean(self) -> npt.NDArray[np.float32]:
@@ -62,14 +66,14 @@ def write_transfer_set(path: Path, manifest: dict[str, Any], items: Iterable[Tra
         for item in items:
             record = {
                 "sha256": item.sha256,
-                "kind": "scores",
+                "kind": item.kind,
                 "classes": list(item.classes),
                 "scores": as_json_list(item.mean),
                 "sd": as_json_list(item.sd),
                 "count": len(item.vectors),
                 "answers": [
                     {
-                        "scores": as_json_list(vector),
+                        **_said(item, vector),
                         "at": item.times[i] if item.times else None,
                         "attempt": item.attempts[i] if item.attempts else None,
                     }
@@ -82,11 +86,17 @@ def write_transfer_set(path: Path, manifest: dict[str, Any], items: Iterable[Tra
     return count
 
 
+def _said(item: TransferItem, vector: npt.NDArray[np.float32]) -> dict[str, Any]:
+    if item.kind == "label":
+        return {"label": item.classes[int(np.argmax(vector))]}
+    return {"scores": as_json_list(vector)}
+
+
 def read_transfer_set(path: Path) -> Iterator[TransferItem]:
     """Stream the items of one or several concatenated transfer sets.
 
-    Every image must have the hash it is named by, every answer must be a valid score vector, and all answers must name
-    the same classes. Raises `RefusedInput` (65) at the first member that does not.
+    Every image must have the hash it is named by, every answer must be a valid score vector or name one of the classes,
+    and all answers must have the same classes. Raises `RefusedInput` (65) at the first member that does not.
     """
     images: dict[str, bytes] = {}
     expected: tuple[str, ...] | None = None
@@ -118,11 +128,14 @@ def read_transfer_set(path: Path) -> Iterator[TransferItem]:
 def _item(
     sha256: str, jpeg: bytes, record: dict[str, Any], expected: tuple[str, ...] | None, path: Path
 ) -> TransferItem:
-    answers = record.get("answers")
+    answers, kind = record.get("answers"), record.get("kind", "scores")
+    if kind not in ("scores", "label"):
+        raise RefusedInput(path=path, reason=f"{sha256}.json holds answers of an unknown kind")
     if not isinstance(answers, list) or not answers or not all(isinstance(a, dict) for a in answers):
         raise RefusedInput(path=path, reason=f"{sha256}.json holds no answers")
     try:
-        parsed: list[Answer] = [parse_scores({**a, "classes": record.get("classes")}, expected) for a in answers]
+        told = [{"classes": record.get("classes"), kind: a.get(kind)} for a in answers]
+        parsed: list[Answer] = [parse_answer(payload, expected) for payload in told]
     except BadAnswer as exc:
         raise RefusedInput(path=path, reason=f"{sha256}.json: {exc}") from exc
     return TransferItem(
@@ -132,6 +145,7 @@ def _item(
         np.stack([a.vector for a in parsed]),
         tuple(str(a.get("at") or "") for a in answers),
         tuple(a["attempt"] if isinstance(a.get("attempt"), int) else 0 for a in answers),
+        kind,
     )
 
 

@@ -14,4 +14,4 @@ def open_transport(config: Config, api_key: str | None) -> Transport:
     oracle = config.oracle
     from pi_agent.transports.http import HttpTransport
 
-    return HttpTransport(oracle.url, api_key, oracle.timeout)
+    return HttpTransport(oracle.url, api_key, oracle.timeout, config.http)

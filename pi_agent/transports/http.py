@@ -1,25 +1,24 @@
-"""The HTTP oracle: `POST /v1/classify` with a raw JPEG, `GET /v1/quota` for clock and quota."""
+"""The HTTP oracle: `POST /v1/classify` with a raw JPEG, `GET /v1/quota` for clock and quota, or as `[http]` says."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from pi_agent import __version__
-from pi_agent.contract.answers import ServerBudget
+from pi_agent.contract.answers import BadAnswer
 from pi_agent.contract.errors import RefusedInput
 from pi_agent.contract.files import parse_json
+from pi_agent.http_config import HttpConfig
 from pi_agent.transports.base import (
     Failed,
     Garbled,
@@ -31,23 +30,16 @@ from pi_agent.transports.base import (
     Throttled,
     Unauthorised,
 )
+from pi_agent.transports.limits import date_of, retry_after, server_budget, until_of
+from pi_agent.transports.mapping import read_payload, request_body, request_headers
 
 MAX_ANSWER_BYTES = 1024 * 1024
-MAX_WAIT = 366 * 24 * 60 * 60.0
-"""Longest `Retry-After` that is believed, in seconds."""
 _CONNECT_SECONDS = 10.0
 
 
-class _Bearer(requests.auth.AuthBase):
-    """Sets the header itself, so that requests never looks for other credentials (`~/.netrc`)."""
-
-    def __init__(self, key: str | None) -> None:
-        self._key = key
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._key is not None:
-            request.headers["Authorization"] = f"Bearer {self._key}"
-        return request
+def _no_other_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keeps requests from looking for credentials of its own (`~/.netrc`): ours stand in the headers."""
+    return request
 
 
 class _Adapter(HTTPAdapter):
@@ -56,7 +48,11 @@ class _Adapter(HTTPAdapter):
     The timeouts of requests hold for each read alone; an oracle that drips one byte a second would never meet them.
     """
 
-    _line: socket.socket | None = None
+    def __init__(self, **options: Any) -> None:
+        self._line: socket.socket | None = None
+        self._exchange = 0
+        self._guard = threading.Lock()
+        super().__init__(**options)
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
@@ -79,28 +75,36 @@ class _Adapter(HTTPAdapter):
     @contextlib.contextmanager
     def cut_after(self, seconds: float) -> Iterator[None]:
         """The block's exchange fails when it takes longer than `seconds`."""
-        timer = threading.Timer(seconds, self._cut)
+        timer = threading.Timer(seconds, self._cut, (self._exchange,))
         timer.daemon = True
         timer.start()
         try:
             yield
         finally:
             timer.cancel()
+            with self._guard:  # a timer that is late must not cut the next exchange on the same line
+                self._exchange += 1
 
-    def _cut(self) -> None:
-        if self._line is not None:
-            with contextlib.suppress(OSError):  # it ended by itself
+    def _cut(self, exchange: int) -> None:
+        with self._guard, contextlib.suppress(OSError):  # it ended by itself
+            if exchange == self._exchange and self._line is not None:
                 socket.socket.shutdown(self._line, socket.SHUT_RDWR)  # of TLS too: under it, without its farewell
 
 
 class HttpTransport:
-    """One keep-alive connection to one oracle; `timeout` in seconds bounds a whole answer."""
+    """One keep-alive connection to one oracle; `timeout` in seconds bounds a whole answer.
 
-    def __init__(self, url: str, api_key: str | None, timeout: float) -> None:
+    One thread at a time may use it; any number of them work side by side. Raises `ConfigError` (78) where a header
+    wants a key and there is none.
+    """
+
+    def __init__(self, url: str, api_key: str | None, timeout: float, http: HttpConfig | None = None) -> None:
         self.url = url.rstrip("/")
         self._timeout = timeout
+        self._http = http or HttpConfig()
+        self._headers = CaseInsensitiveDict(request_headers(self._http, api_key))
         self._session = requests.Session()
-        self._session.auth = _Bearer(api_key)
+        self._session.auth = _no_other_credentials
         self._session.headers["User-Agent"] = f"pi-agent/{__version__}"
         self._adapter = _Adapter(max_retries=0, pool_maxsize=1)
         for scheme in ("http://", "https://"):
@@ -111,21 +115,21 @@ class HttpTransport:
         self._session.close()
 
     def ask(self, jpeg: bytes) -> Reply:
-        """POST one image. See `base.TransportError` for what can be raised."""
-        response, body = self._exchange("POST", "/v1/classify", jpeg)
-        server = _server_budget(response)
+        """Send one image. See `base.TransportError` for what can be raised."""
+        response, body = self._exchange(self._http.method, self._http.path, *request_body(self._http, jpeg))
+        server = server_budget(response.headers, self._http)
         status, said = response.status_code, f"HTTP {response.status_code}"
         if status == 200:
             try:
-                return Reply(parse_json(body, "the answer"), server)
-            except RefusedInput as exc:
-                raise Garbled(str(exc.fields["reason"]), server) from exc
+                return Reply(read_payload(self._http, body), server)
+            except BadAnswer as exc:
+                raise Garbled(str(exc), server) from exc
         if status == 401:
             raise Unauthorised(said, server)
         if status == 403:
-            raise LockOut(said, _until(body), server)
+            raise LockOut(said, until_of(_error_body(body).get("until")), server)
         if status == 429:
-            raise Throttled(said, _retry_after(response), server)
+            raise Throttled(said, retry_after(response.headers), server)
         if status in (413, 415, 422):
             raise ImageRefused(f"{said}: {_message(body)}", server)
         if status >= 500:
@@ -133,19 +137,28 @@ class HttpTransport:
         raise Garbled(f"{said} is not an answer of this protocol", server)
 
     def probe(self) -> Probe:
-        """GET the quota; an oracle without that page still tells the time in its `Date` header."""
-        response, body = self._exchange("GET", "/v1/quota", None)
+        """GET the page of clock and quota; an oracle without it still tells the time in its `Date` header.
+
+        Where the configuration names no such page, `HEAD /` tells the time, and nothing else it says concerns us.
+        """
+        if not self._http.probe:
+            response, _ = self._exchange("HEAD", "/")
+            return Probe(date_of(response.headers), None)
+        response, body = self._exchange("GET", self._http.probe)
         if response.status_code == 401:
             raise Unauthorised("HTTP 401")
         if response.status_code == 403:
-            raise LockOut("HTTP 403", _until(body))
-        return Probe(_date(response), _server_budget(response))
+            raise LockOut("HTTP 403", until_of(_error_body(body).get("until")))
+        return Probe(date_of(response.headers), server_budget(response.headers, self._http))
 
-    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[requests.Response, bytes]:
+    def _exchange(
+        self, method: str, path: str, body: bytes | None = None, content_type: str | None = None
+    ) -> tuple[requests.Response, bytes]:
         """One request, one bounded answer. A slow drip of bytes ends at the deadline, a flood at the size limit."""
         late = Failed(f"no complete answer within {self._timeout:g} s")
         deadline = time.monotonic() + self._timeout
-        headers = {"Content-Type": "image/jpeg"} if body is not None else {}
+        headers: CaseInsensitiveDict[str | None] = CaseInsensitiveDict({"Content-Type": content_type})
+        headers.update({n: v for n, v in self._headers.items() if body is not None or n.lower() != "content-type"})
         try:
             with (
                 self._adapter.cut_after(self._timeout),
@@ -188,34 +201,6 @@ def _root_reason(exc: BaseException) -> str:
     return text[:200] or type(exc).__name__
 
 
-def _server_budget(response: requests.Response) -> ServerBudget | None:
-    remaining = _number(response.headers.get("RateLimit-Remaining"))
-    reset = _number(response.headers.get("RateLimit-Reset"))
-    if remaining is None or reset is None:
-        return None
-    return ServerBudget(int(min(remaining, 1e9)), min(reset, 1e9))
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and value >= 0 else None
-
-
-def _date(response: requests.Response) -> float | None:
-    try:
-        moment = parsedate_to_datetime(response.headers.get("Date", ""))
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def _retry_after(response: requests.Response) -> float:
-    return min(_number(response.headers.get("Retry-After")) or 60.0, MAX_WAIT)
-
-
 def _error_body(body: bytes) -> dict[str, Any]:
     try:
         return parse_json(body, "the answer")
@@ -226,11 +211,3 @@ def _error_body(body: bytes) -> dict[str, Any]:
 def _message(body: bytes) -> str:
     said = str(_error_body(body).get("error", "no reason given"))[:200]
     return "".join(c if c.isprintable() else "?" for c in said)  # it goes into logs
-
-
-def _until(body: bytes) -> float | None:
-    try:
-        moment = datetime.fromisoformat(str(_error_body(body).get("until")))
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -23,7 +23,8 @@ from pi_agent.transports.base import (
     TransportError,
     Unauthorised,
 )
-from pi_agent.transports.http import MAX_WAIT, HttpTransport
+from pi_agent.transports.http import HttpTransport
+from pi_agent.transports.limits import MAX_WAIT
 from tests.support_hostile import GOOD, USELESS, Behaviour, Hostile, answer, hostile, keep_saying, reply, say
 
 JPEG = b"\xff\xd8 as good as any"
