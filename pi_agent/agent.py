@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 
 from pi_agent.clock import Clock
 from pi_agent.config import Config, load_config, read_api_key
+from pi_agent.interruption import Interruption
 from pi_agent.oracle import Oracle
 from pi_agent.paths import Home, find_home
 from pi_agent.store.db import Database
@@ -21,6 +22,7 @@ class Agent:
 
     def __init__(self, home: Home, config: Config, clock: Clock | None = None) -> None:
         self.home, self.config, self.clock = home.create(), config, clock or Clock()
+        self.stop = Interruption()
         self.database = Database(home.database)
         self.oracle_id = f"{config.oracle.protocol}:{config.oracle.url.rstrip('/')}"
         self.ledger = Ledger(
@@ -44,8 +46,11 @@ class Agent:
     @cached_property
     def oracle(self) -> Oracle:
         """The one way to spend a query; reads the API key only now."""
-        transport = open_transport(self.config, read_api_key(self.config.oracle))
-        return Oracle(self.ledger, self.labels, transport, self.clock, self.config.oracle.attempts)
+        key, asked = read_api_key(self.config.oracle), self.config.oracle
+        connect = partial(open_transport, self.config, key)
+        return Oracle(
+            self.ledger, self.labels, connect, self.clock, asked.attempts, asked.in_flight, stop=self.stop
+        )
 
     def start_run(self) -> int:
         """Note the start of a run and return its number."""
@@ -62,4 +67,6 @@ class Agent:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if "oracle" in vars(self):
+            self.oracle.close()
         self.database.close()

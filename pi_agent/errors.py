@@ -20,14 +20,14 @@ class DamagedDatabase(StorageError):
 
 
 class Busy(MagpieError):
-    """another pi-agent is spending queries from {path}"""
+    """another pi-agent (process {pid}) is spending queries from {path}"""
 
     exit_code = Exit.TRY_TOMORROW
     hint = "wait until it has ended; cached answers, status, budget and export work meanwhile"
 
 
 class BudgetSpent(MagpieError):
-    """the budget of {quota} queries is spent until {resets_at}"""
+    """the budget of {quota} queries{kept} is spent until {resets_at}"""
 
     exit_code = Exit.TRY_TOMORROW
     hint = "run the same command again in the next window; nothing above the budget was sent"

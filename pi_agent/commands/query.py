@@ -18,9 +18,10 @@ from pi_agent.store.lock import spender_lock
 
 @click.command(epilog="Example: pi-agent query bottle.jpg --json")
 @click.argument("image", type=click.Path(path_type=Path))
+@click.option("--use-reserve", is_flag=True, help="May spend what budget.reserve keeps back for verification.")
 @json_option
 @click.pass_obj
-def command(home: str | None, image: Path, as_json: bool) -> None:
+def command(home: str | None, image: Path, use_reserve: bool, as_json: bool) -> None:
     """Ask about one image: from the cache if it was ever answered, else for one query of today's budget."""
     picture = prepare_file(image)
     with Agent.open(home) as agent:
@@ -31,7 +32,8 @@ def command(home: str | None, image: Path, as_json: bool) -> None:
             with spender_lock(agent.home.lock):
                 agent.ledger.recover()
                 try:
-                    answer, cached = agent.oracle.ask(picture)
+                    keep = 0 if use_reserve else agent.config.budget.reserve
+                    answer, cached = agent.oracle.ask(picture, keep=keep)
                 except NoAnswer as exc:
                     raise OracleFailing(url=agent.config.oracle.url, reason=exc) from exc
     scores = as_json_list(answer.vector)

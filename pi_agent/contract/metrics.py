@@ -45,3 +45,14 @@ def mean_predictor(victim: Scores) -> float:
 def _same_shape(victim: Scores, other: Scores) -> None:
     if np.shape(victim) != np.shape(other) or np.ndim(victim) != 2 or len(victim) == 0:
         raise ValueError(f"score arrays must share one shape (images, classes): {np.shape(victim)}, {np.shape(other)}")
+
+
+def standard_error(answers: Scores) -> float:
+    """Largest standard error of the mean over the classes; `answers`, shaped (answers, classes), are of one image.
+
+    Infinite for fewer than two answers.
+    """
+    if len(answers) < 2:
+        return float("inf")
+    deviation = np.asarray(answers, dtype=np.float64).std(axis=0, ddof=1)
+    return float(deviation.max() / np.sqrt(len(answers)))

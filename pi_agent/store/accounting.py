@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from pi_agent.clock import Clock
 from pi_agent.contract.answers import ServerBudget
@@ -16,11 +17,30 @@ _CLOCK_STEP = 1.0
 """A clock that falls back by more seconds than this has been set: whoever vouched for it must do so again."""
 
 
-class Accounting:
-    """The windows of one oracle: `quota` queries per `period`."""
+@dataclass(frozen=True)
+class Charge:
+    """Queries that a window is charged with: `closed` are over, `in_flight` may be counted or not, `reserved` not."""
 
-    def __init__(self, oracle: str, quota: int, period: Period, clock: Clock) -> None:
-        self.oracle, self.quota, self.period, self.clock = oracle, quota, period, clock
+    closed: int
+    in_flight: int
+    reserved: int
+
+    @property
+    def spent(self) -> int:
+        """What the oracle may have counted."""
+        return self.closed + self.in_flight
+
+    @property
+    def total(self) -> int:
+        """What nobody else may have any more."""
+        return self.spent + self.reserved
+
+
+class Accounting:
+    """The windows of one oracle, which has the number `key`: `quota` queries per `period`."""
+
+    def __init__(self, key: int, quota: int, period: Period, clock: Clock) -> None:
+        self.key, self.quota, self.period, self.clock = key, quota, period, clock
 
     @property
     def skew(self) -> float:
@@ -48,7 +68,7 @@ class Accounting:
 
     def window(self, tx: sqlite3.Connection, now: float) -> Window:
         """The window at `now`, but never one before the newest that was opened."""
-        newest = tx.execute("SELECT max(start) FROM budget_window WHERE oracle=?", (self.oracle,)).fetchone()[0]
+        newest = tx.execute("SELECT max(start) FROM budget_window WHERE oracle=?", (self.key,)).fetchone()[0]
         window = self.period.window_at(now)
         return window if newest is None or window.start >= newest else self.period.window_at(float(newest))
 
@@ -62,42 +82,49 @@ class Accounting:
     def is_open(self, tx: sqlite3.Connection, window: Window) -> bool:
         """True when somebody vouched for the clock in this window."""
         sql = "SELECT 1 FROM budget_window WHERE oracle=? AND start=?"
-        return tx.execute(sql, (self.oracle, window.start)).fetchone() is not None
+        return tx.execute(sql, (self.key, window.start)).fetchone() is not None
 
-    def charged(self, tx: sqlite3.Connection, window: Window) -> tuple[int, int]:
-        """Queries that the oracle may have counted in `window`, and queries reserved."""
-        spent = tx.execute(
-            "SELECT count(*) FROM attempt WHERE oracle=? AND state IN ('sent', 'settled') AND sent_at < ? "
-            "AND (closed_at IS NULL OR closed_at >= ?)",
-            (self.oracle, window.end + self.skew, window.start - self.skew),
+    def charge(self, tx: sqlite3.Connection, window: Window) -> Charge:
+        """What `window` is charged with: every attempt that the oracle may have counted in it, and reservations."""
+        closed = tx.execute(
+            "SELECT count(*) FROM attempt WHERE oracle=? AND closed_at >= ? AND sent_at < ? "
+            "AND state IN ('sent', 'settled')",
+            (self.key, window.start - self.skew, window.end + self.skew),
         ).fetchone()[0]
-        reserved = tx.execute(
-            "SELECT count(*) FROM attempt WHERE oracle=? AND state='reserved'", (self.oracle,)
-        ).fetchone()[0]
-        return int(spent), int(reserved)
+        in_flight, reserved = tx.execute(
+            "SELECT coalesce(sum(state='sent' AND sent_at < ?), 0), coalesce(sum(state='reserved'), 0) "
+            "FROM attempt WHERE oracle=? AND closed_at IS NULL",
+            (window.end + self.skew, self.key),
+        ).fetchone()
+        return Charge(int(closed), int(in_flight), int(reserved))
 
     def left(self, tx: sqlite3.Connection, window: Window) -> int:
         """What may still be reserved in `window`; below zero where the oracle gave us less than was spent."""
         row = tx.execute(
-            "SELECT ceiling FROM budget_window WHERE oracle=? AND start=?", (self.oracle, window.start)
+            "SELECT ceiling FROM budget_window WHERE oracle=? AND start=?", (self.key, window.start)
         ).fetchone()
         allowed = self.quota if row is None or row[0] is None else min(self.quota, int(row[0]))
-        return allowed - sum(self.charged(tx, window))
+        return allowed - self.charge(tx, window).total
 
     def note_server(self, tx: sqlite3.Connection, now: float, server: ServerBudget | None) -> None:
-        """Lower the window's ceiling to what the oracle says is left; never raise it."""
+        """Lower what the window allows to what the oracle says is left.
+
+        The oracle may or may not have counted what is in flight, so the ceiling is what is closed plus what it says is
+        left: never above the truth. Answers overtake each other; the least that it said is the latest.
+        """
         window = self.window(tx, now)
         if server is None or abs(now + server.reset_in - window.start) <= self.skew + 1:
             return  # nothing said, or the oracle still speaks of the window that has just ended
-        ceiling = self.charged(tx, window)[0] + max(0, server.remaining)
+        remaining = max(0, server.remaining)
         tx.execute(
-            "UPDATE budget_window SET ceiling=min(coalesce(ceiling, ?), ?) WHERE oracle=? AND start=?",
-            (ceiling, ceiling, self.oracle, window.start),
+            "UPDATE budget_window SET ceiling=?, server_remaining=? "
+            "WHERE oracle=? AND start=? AND coalesce(server_remaining, ?) >= ?",
+            (self.charge(tx, window).closed + remaining, remaining, self.key, window.start, remaining, remaining),
         )
 
     def locked_until(self, tx: sqlite3.Connection) -> float:
         """When the last lock-out ends; 0 where there was none."""
-        return float(tx.execute("SELECT locked_until FROM oracle WHERE id=?", (self.oracle,)).fetchone()[0])
+        return float(tx.execute("SELECT locked_until FROM oracle WHERE id=?", (self.key,)).fetchone()[0])
 
     def _latest(self, tx: sqlite3.Connection) -> float:
         return float(tx.execute("SELECT latest FROM ledger_clock").fetchone()[0])

@@ -18,7 +18,6 @@ from pi_agent.store.migrations import check_owner, migrate
 _PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
-    "foreign_keys=ON",
     "busy_timeout=5000",
     "temp_store=MEMORY",
     "cache_size=-4096",
@@ -57,6 +56,7 @@ class Database:
             for pragma in _PRAGMAS:
                 self._connection.execute(f"PRAGMA {pragma}")
             migrate(self._connection)
+            self._connection.execute("PRAGMA foreign_keys=ON")  # only now: a migration may rebuild tables
 
     def __enter__(self) -> Database:
         return self
@@ -83,10 +83,22 @@ class Database:
                     self._connection.execute("ROLLBACK")
                 raise
 
-    def rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
-        """All rows of a reading statement."""
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Several reads of one moment; waits for nobody and writes nothing."""
         with storage_errors(self.path):
-            return self._connection.execute(sql, values).fetchall()
+            self._connection.execute("BEGIN")
+            try:
+                yield self._connection
+            finally:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+
+    def rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        """All rows of a reading statement; a single dict gives its named values."""
+        with storage_errors(self.path):
+            named = values[0] if len(values) == 1 and isinstance(values[0], dict) else values
+            return self._connection.execute(sql, named).fetchall()
 
     def value(self, sql: str, *values: object) -> object:
         """The first column of the first row, or None."""

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pi_agent.store.db import Database
 
+_CHUNK = 256
+_ANSWERS = (
+    "(SELECT count(*) FROM answer WHERE answer.oracle=(SELECT id FROM oracle WHERE name=:oracle) "
+    "AND answer.image=image.seq)"
+)
+
 
 @dataclass(frozen=True)
 class QueuedImage:
-    """A picture that wants an answer."""
+    """A picture that wants an answer; `answers`: how many it has."""
 
     sha256: str
     source: str
+    priority: int = 0
+    answers: int = 0
 
 
 class Queue:
@@ -47,39 +55,33 @@ class Queue:
                 fresh += row is None or (queued and not row["waits"])
         return fresh
 
-    def waiting(self, oracle: str, repeats: int, limit: int, skip: Sequence[str] = ()) -> list[QueuedImage]:
-        """The next pictures with fewer than `repeats` answers and no standing problem, best first."""
-        marks = ",".join("?" * len(skip))
-        rows = self._db.rows(
-            f"SELECT sha256, source FROM image WHERE queued=1 AND problem IS NULL AND sha256 NOT IN ({marks}) AND "
-            "(SELECT count(*) FROM answer WHERE answer.oracle=? AND answer.image=image.sha256) < ? "
-            "ORDER BY priority DESC, seq LIMIT ?",
-            *skip,
-            oracle,
-            repeats,
-            limit,
-        )
-        return [QueuedImage(r["sha256"], r["source"]) for r in rows]
+    def waiting(self, oracle: str, repeats: int = 1) -> Iterator[QueuedImage]:
+        """The pictures with fewer than `repeats` answers and no standing problem, best first, each once.
+
+        Reads a piece at a time: others may add, and answers may land, while it is consumed.
+        """
+        place = {"priority": 2**63 - 1, "seq": 0}
+        while True:
+            rows = self._db.rows(
+                f"SELECT seq, sha256, source, priority, {_ANSWERS} AS answers FROM image "
+                "WHERE queued=1 AND problem IS NULL AND priority <= :priority "
+                "AND (priority < :priority OR seq > :seq) AND answers < :repeats "
+                f"ORDER BY priority DESC, seq LIMIT {_CHUNK}",
+                {**place, "oracle": oracle, "repeats": repeats},
+            )
+            for row in rows:
+                yield QueuedImage(row["sha256"], row["source"], row["priority"], row["answers"])
+            if len(rows) < _CHUNK:
+                return
+            place = {"priority": rows[-1]["priority"], "seq": rows[-1]["seq"]}
 
     def count_waiting(self, oracle: str, repeats: int = 1) -> int:
         """How many pictures still want an answer."""
-        value = self._db.value(
-            "SELECT count(*) FROM image WHERE queued=1 AND problem IS NULL AND "
-            "(SELECT count(*) FROM answer WHERE answer.oracle=? AND answer.image=image.sha256) < ?",
-            oracle,
-            repeats,
-        )
-        return int(str(value))
+        return self._count(f"queued=1 AND problem IS NULL AND {_ANSWERS} < :repeats", oracle, repeats)
 
     def count_answered(self, oracle: str, repeats: int = 1) -> int:
         """How many queued pictures have all the answers they want."""
-        value = self._db.value(
-            "SELECT count(*) FROM image WHERE queued=1 AND "
-            "(SELECT count(*) FROM answer WHERE answer.oracle=? AND answer.image=image.sha256) >= ?",
-            oracle,
-            repeats,
-        )
-        return int(str(value))
+        return self._count(f"queued=1 AND {_ANSWERS} >= :repeats", oracle, repeats)
 
     def count(self) -> int:
         """All pictures that were ever queued."""
@@ -92,4 +94,8 @@ class Queue:
     def set_problem(self, sha256: str, problem: str) -> None:
         """Never ask this picture again; `problem` says why."""
         with self._db.transaction() as tx:
-            tx.execute("UPDATE image SET problem=? WHERE sha256=?", (problem, sha256))
+            tx.execute("UPDATE image SET problem=? WHERE sha256=?", (problem[:500], sha256))
+
+    def _count(self, condition: str, oracle: str, repeats: int) -> int:
+        sql = f"SELECT count(*) FROM image WHERE {condition}"
+        return int(str(self._db.value(sql, {"oracle": oracle, "repeats": repeats})))

@@ -29,14 +29,13 @@ def database() -> Iterator[Database]:
 def answer(ledger: Ledger, image: str, *scores: float) -> None:
     attempt = ledger.reserve(image)
     ledger.mark_sent(attempt)
-    ledger.settle(attempt, image, Answer("scores", CLASSES, np.float32(scores)), None)
+    ledger.settle(attempt, Answer("scores", CLASSES, np.float32(scores)), None)
 
 
 def test_answers_are_stored_bit_for_bit_and_averaged(database: Database) -> None:
     ledger, labels = ledger_of(database, FakeTime()), Labels(database, "o")
     ledger.open_window("test")
     assert labels.get(IMAGE) is None
-    labels.set_classes(CLASSES)
     vectors = np.float32([[0.1, 0.2, 0.7], [0.3, 0.3, 0.4]])
     answer(ledger, IMAGE, *vectors[0])
     one = labels.get(IMAGE)
@@ -50,17 +49,19 @@ def test_answers_are_stored_bit_for_bit_and_averaged(database: Database) -> None
 
 
 def test_the_first_classes_stay(database: Database) -> None:
-    ledger_of(database, FakeTime())
+    ledger = ledger_of(database, FakeTime())
     labels = Labels(database, "o")
-    labels.set_classes(CLASSES)
-    labels.set_classes(("x", "y"))
-    assert labels.classes() == CLASSES
+    ledger.open_window("test")
+    for classes in (CLASSES, ("x", "y", "z")):
+        attempt = ledger.reserve(IMAGE)
+        ledger.mark_sent(attempt)
+        ledger.settle(attempt, Answer("scores", classes, np.float32([0.5, 0.25, 0.25])), None)
+        assert labels.classes() == CLASSES
 
 
 def test_an_export_has_every_answer_since_a_day_and_skips_lost_pictures(database: Database, tmp_path: Path) -> None:
     time = FakeTime()
     ledger, labels, pictures = ledger_of(database, time, quota=9), Labels(database, "o"), Pictures(tmp_path)
-    labels.set_classes(CLASSES)
     images = [QueryImage.of(name) for name in (b"first", b"second", b"lost")]
     Queue(database).add([(image.sha256, "") for image in images], 0, 0.0)
     for image in images:

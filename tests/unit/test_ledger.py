@@ -45,7 +45,7 @@ def spend(ledger: Ledger) -> int:
     """One query, sent and answered."""
     attempt = ledger.reserve(IMAGE)
     ledger.mark_sent(attempt)
-    ledger.settle(attempt, IMAGE, ANSWER, None)
+    ledger.settle(attempt, ANSWER, None)
     return attempt
 
 
@@ -63,8 +63,7 @@ def test_a_query_is_reserved_sent_and_settled_with_its_answer(ledger: Ledger, da
     assert counts(ledger) == (0, 1, 0, 2)
     ledger.mark_sent(attempt)
     assert counts(ledger) == (1, 0, 0, 2)
-    Labels(database, "o").set_classes(ANSWER.classes)
-    ledger.settle(attempt, IMAGE, ANSWER, None)
+    ledger.settle(attempt, ANSWER, None)
     assert counts(ledger) == (1, 0, 0, 2)
     stored = Labels(database, "o").get(IMAGE)
     assert stored is not None and stored.vector.tobytes() == ANSWER.vector.tobytes()
@@ -94,7 +93,7 @@ def test_a_closed_attempt_never_moves_again(ledger: Ledger) -> None:
             lambda a: ledger.refund(a, "again"),
             ledger.mark_sent,
             lambda a: ledger.close_unanswered(a, "again"),
-            lambda a: ledger.settle(a, IMAGE, ANSWER, None),
+            lambda a: ledger.settle(a, ANSWER, None),
         ):
             with pytest.raises(RuntimeError):
                 move(attempt)
@@ -386,7 +385,7 @@ class Adversary(RuleBasedStateMachine):
             return
         self.flights.append((sent, self.time.true))
         if how == "settle":
-            self.ledger.settle(attempt, IMAGE, ANSWER, server)
+            self.ledger.settle(attempt, ANSWER, server)
         else:
             self.ledger.close_unanswered(attempt, "", server)
         after = self.ledger.budget()

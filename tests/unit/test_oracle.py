@@ -72,7 +72,7 @@ class Scene:
 
     def run(self, attempts: int = 3) -> Oracle:
         self.ledger.recover()
-        return Oracle(self.ledger, self.labels, self.script, self.time.clock, attempts, jitter=lambda: 1.0)
+        return Oracle(self.ledger, self.labels, lambda: self.script, self.time.clock, attempts, jitter=lambda: 1.0)
 
     @property
     def spent(self) -> int:

@@ -23,16 +23,14 @@ def queue() -> Iterator[Queue]:
         yield opened
 
 
-def names(queue: Queue, repeats: int = 1, limit: int = 100, skip: tuple[str, ...] = ()) -> str:
-    return "".join(q.sha256 for q in queue.waiting(ORACLE, repeats, limit, skip))
+def names(queue: Queue, repeats: int = 1) -> str:
+    return "".join(q.sha256 for q in queue.waiting(ORACLE, repeats))
 
 
 def test_higher_priority_first_then_first_come(queue: Queue) -> None:
     assert queue.add([("a", "1"), ("b", "2")], 0, 0.0) == 2
     assert queue.add([("c", "3"), ("d", "4")], 5, 0.0) == 2
     assert names(queue) == "cdab"
-    assert names(queue, limit=3) == "cda"
-    assert names(queue, skip=("d", "a")) == "cb"
 
 
 def test_adding_again_raises_the_priority_and_never_lowers_it(queue: Queue) -> None:
@@ -81,3 +79,16 @@ def test_the_order_is_that_of_the_highest_priority_and_the_first_arrival(steps: 
             queue.add([(name, "")], priority, 0.0)
             best[name] = max(best.get(name, -9), priority)
         assert names(queue) == "".join(sorted(best, key=lambda n: -best[n]))
+
+
+def test_a_long_queue_is_read_in_pieces_each_picture_once_while_others_add(queue: Queue) -> None:
+    queue.add([(f"{n:04},", "") for n in range(700)], 0, 0.0)
+    queue.add([(f"{n:04},", "") for n in range(700, 800)], -1, 0.0)
+    seen = []
+    for number, queued in enumerate(queue.waiting(ORACLE)):
+        seen.append(queued.sha256)
+        if number == 300:
+            queue.add([("later,", "")], 0, 0.0)
+            queue.add([("best,", "")], 9, 0.0)
+    assert seen == [*(f"{n:04}," for n in range(700)), "later,", *(f"{n:04}," for n in range(700, 800))]
+    assert next(queue.waiting(ORACLE)).sha256 == "best,", "the next run begins with it"
