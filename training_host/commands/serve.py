@@ -13,11 +13,13 @@ import click
 from pi_agent.contract.output import emit
 from pi_agent.contract.windows import Period, parse_period, parse_reset
 from training_host.predictor import load_predictor
-from training_host.server.http import MAX_IN_FLIGHT, make_app
+from training_host.server.csaw_tcp import TcpDoor
+from training_host.server.http import make_app
 from training_host.server.keys import ANONYMOUS, KeyRing, load_keys
+from training_host.server.metrics import Metrics
 from training_host.server.quota import Quota
 from training_host.server.run import listen, run_server, url_of
-from training_host.server.service import Service
+from training_host.server.service import MAX_IN_FLIGHT, Places, Service
 
 _log = logging.getLogger(__name__)
 _FILE = click.Path(path_type=Path)
@@ -40,6 +42,9 @@ def _read_by(parse: Callable[[str], int]) -> Callable[[click.Context, click.Para
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free port.")
 @click.option(
+    "--tcp-port", type=click.IntRange(0, 65535), help="Open the CSAW TCP door too, on this port; 0 takes a free one."
+)
+@click.option(
     "--quota", type=click.IntRange(min=0), default=700, show_default=True, help="Queries per client and period."
 )
 @click.option("--quota-period", callback=_read_by(parse_period), default="24h", show_default=True, help="20s, 90m, 1h.")
@@ -59,6 +64,7 @@ def command(
     model: Path,
     host: str,
     port: int,
+    tcp_port: int | None,
     quota: int,
     quota_period: int,
     reset: int,
@@ -68,24 +74,31 @@ def command(
     max_in_flight: int,
     as_json: bool,
 ) -> None:
-    """Serve MODEL, a model folder or its ONNX file, over HTTP behind a quota.
+    """Serve MODEL, a model folder or its ONNX file, behind a quota: over HTTP, with --tcp-port over raw TCP as well.
 
-    Who asks more than the quota is locked out until the window ends. SIGTERM or Ctrl-C ends it once the answers in
-    flight are out.
+    Keys and counts are the same behind both doors. Who asks more than the quota is locked out until the window ends.
+    SIGTERM or Ctrl-C ends it once the answers in flight are out.
     """
     keys = load_keys(api_keys) if api_keys else KeyRing()
     predictor = load_predictor(model, threads)
     with contextlib.closing(Quota(quota, Period(quota_period, reset), quota_store)) as counts:
+        service = Service(predictor, keys, counts, places=Places(max_in_flight))
+        metrics = Metrics(service)
         listener = listen(host, port)
+        facts, door = {"url": url_of(listener)}, None
+        if tcp_port is not None:
+            tcp_listener = listen(host, tcp_port)
+            door = TcpDoor(service, metrics, tcp_listener)
+            facts["tcp_url"] = url_of(tcp_listener, "tcp")
         _warn(keys, quota_store)
-        url = url_of(listener)
-        name = predictor.manifest.name
-        facts = {"url": url, "pid": os.getpid(), "model": name, "quota": quota, "period_seconds": quota_period}
-        line = f"serving {name} at {url} ({quota} queries in {quota_period} s for each client)"
+        name, urls = predictor.manifest.name, " and ".join(facts.values())
+        more = {"pid": os.getpid(), "model": name, "quota": quota, "period_seconds": quota_period}
+        line = f"serving {name} at {urls} ({quota} queries in {quota_period} s for each client)"
         run_server(
-            make_app(Service(predictor, keys, counts), max_in_flight),
+            make_app(service, metrics),
             listener,
-            ready=lambda: emit("serve", facts, [line], as_json=as_json),
+            ready=lambda: emit("serve", facts | more, [line], as_json=as_json),
+            door=door,
         )
 
 

@@ -1,1 +1,1 @@
-"""The oracle: a model behind an HTTP door, with keys and a quota."""
+"""The oracle: a model behind an HTTP door and a TCP door, with keys and one quota."""

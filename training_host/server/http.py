@@ -8,10 +8,8 @@ threads.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -27,8 +25,6 @@ from pi_agent.contract.windows import iso
 from training_host.server.metrics import Measure, Metrics
 from training_host.server.service import Refusal, Service, too_large
 
-MAX_IN_FLIGHT = 16
-"""Requests of one client that may be under way at once; each holds at most one body of `MAX_QUERY_BYTES`."""
 BODY_SECONDS = 30.0
 """How long a body may take to arrive: a slow one must not hold its place for ever."""
 
@@ -36,17 +32,16 @@ _Work = Callable[[Request, str], Awaitable[dict[str, Any]]]
 _log = logging.getLogger(__name__)
 
 
-def make_app(service: Service, max_in_flight: int = MAX_IN_FLIGHT) -> FastAPI:
-    """The ASGI application for `service`. Starts nothing and opens nothing."""
+def make_app(service: Service, metrics: Metrics | None = None) -> FastAPI:
+    """The ASGI application for `service`. Starts nothing and opens nothing. Doors of one process share `metrics`."""
     app = FastAPI(title="Magpie oracle", docs_url=None, redoc_url=None, openapi_url=None)
-    metrics = Metrics(service)
+    metrics = metrics or Metrics(service)
     app.add_middleware(Measure, metrics=metrics)
     app.add_exception_handler(HTTPException, _http_error)
-    places = _Places(max_in_flight)
 
     async def classify(request: Request, client: str) -> dict[str, Any]:
         service.check_envelope(request.headers.get("content-type"), request.headers.get("content-length"))
-        with places.taken_by(client):
+        with service.places.taken_by(client):
             await run_in_threadpool(service.check_lock, client)
             body = await read_body(request)
             scores = await run_in_threadpool(service.classify, client, body)
@@ -131,25 +126,6 @@ async def read_body(request: Request) -> bytes:
     except TimeoutError as exc:
         raise Refusal(408, f"the body did not arrive within {BODY_SECONDS:g} s") from exc
     return bytes(body)
-
-
-class _Places:
-    """How many requests each client has under way. Only the event loop's thread touches it, so it needs no lock."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._taken: Counter[str] = Counter()
-
-    @contextlib.contextmanager
-    def taken_by(self, client: str) -> Iterator[None]:
-        """Hold one place. Raises `Refusal` 429 when the client has them all."""
-        if self._taken[client] >= self._limit:
-            raise Refusal(429, f"at most {self._limit} requests at once")
-        self._taken[client] += 1
-        try:
-            yield
-        finally:
-            self._taken[client] -= 1
 
 
 async def _http_error(request: Request, exc: Exception) -> Response:

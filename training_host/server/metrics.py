@@ -17,11 +17,16 @@ _BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 
 
 
 class Metrics:
-    """The figures of one application, in a registry of their own: two applications in one process do not mix."""
+    """The figures of one oracle, all doors together, in a registry of their own: two in one process do not mix."""
 
     def __init__(self, service: Service) -> None:
         self._registry = CollectorRegistry()
-        self.requests = Counter("magpie_requests", "Answers by HTTP status.", ["status"], registry=self._registry)
+        self.requests = Counter(
+            "magpie_requests",
+            "Answers by status, for other doors the nearest of HTTP.",
+            ["status"],
+            registry=self._registry,
+        )
         self.predictions = Counter("magpie_predictions", "Scores given out.", registry=self._registry)
         self.seconds = Histogram(
             "magpie_request_seconds", "Seconds until an answer was sent.", buckets=_BUCKETS, registry=self._registry

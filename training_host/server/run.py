@@ -1,7 +1,8 @@
-"""Run the HTTP door: a socket of our own, readiness told when it is true, a stop that is a normal end."""
+"""Run the doors: sockets of our own, readiness told when it is true, a stop that is a normal end."""
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from pi_agent.contract.errors import CannotCreate
+from training_host.server.csaw_tcp import TcpDoor
 
 MAX_HEADER_BYTES = 16 * 1024
 MAX_CONNECTIONS = 256
@@ -20,15 +22,23 @@ STOP_SECONDS = 15
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that says when it accepts connections."""
+    """A uvicorn server that opens and closes another door with its own, and says when it accepts connections."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], door: TcpDoor | None) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._door = ready, door
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
+        if self._door is not None:
+            await self._door.start()
         self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        ends = [super().shutdown(sockets=sockets)]
+        if self._door is not None:
+            ends.append(self._door.stop(STOP_SECONDS))
+        await asyncio.gather(*ends)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -40,7 +50,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise CannotCreate(
             path=f"a listener on {host}:{port}",
             reason=getattr(exc, "strerror", None) or str(exc),
-            hint="choose another --host or --port; --port 0 takes a free one",
+            hint="choose another --host, --port or --tcp-port; port 0 takes a free one",
         ) from exc
     # Inherited by its connections. asyncio does this only for sockets that name their protocol, and those of
     # `create_server` do not; without it the body of an answer waits 40 ms for the client to acknowledge its head.
@@ -48,16 +58,16 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, scheme: str = "http") -> str:
     """The base URL under which clients on this machine reach the socket."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def run_server(app: ASGIApp, listener: socket.socket, ready: Callable[[], None]) -> None:
+def run_server(app: ASGIApp, listener: socket.socket, ready: Callable[[], None], door: TcpDoor | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then finish the answers in flight. Call it in the main thread.
 
-    `ready` is called once connections are accepted.
+    `ready` is called once connections are accepted. `door` runs in the same event loop.
     """
     server = _Server(
         uvicorn.Config(
@@ -77,6 +87,7 @@ def run_server(app: ASGIApp, listener: socket.socket, ready: Callable[[], None])
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         ),
         ready,
+        door,
     )
 
     def stop(signum: int, frame: FrameType | None) -> None:

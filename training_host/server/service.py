@@ -1,8 +1,8 @@
-"""The oracle's policy, without any HTTP in it: who may ask, what counts as a question, what it costs.
+"""The oracle's policy, the same behind every door: who may ask, what counts as a question, what it costs.
 
 The order is from cheap to dear, and nothing is counted that could not be answered:
 
-    key -> size and type -> lock-out -> [body] -> decode -> quota -> predict
+    key -> size and type -> place -> lock-out -> [body] -> decode -> quota -> predict
 
 A body that is no query image is refused before the quota sees it: it costs nothing, and it cannot lock its sender out.
 Once a request is counted it stays counted, whatever becomes of the answer.
@@ -10,19 +10,24 @@ Once a request is counted it stays counted, whatever becomes of the answer.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from pi_agent.contract.errors import RefusedImage
 from pi_agent.contract.images import MAX_QUERY_BYTES
 from pi_agent.contract.windows import iso, label
-from pi_agent.prepare import decode_query
+from pi_agent.prepare import Pixels, decode_query
 from training_host.predictor import Predictor, Scores
 from training_host.server.keys import KeyRing
 from training_host.server.quota import Quota, Standing
+
+MAX_IN_FLIGHT = 16
+"""Requests of one client that may be under way at once; each holds at most one body of `MAX_QUERY_BYTES`."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,14 +41,37 @@ class Refusal(Exception):
         self.body = {"error": reason, **extra}
 
 
+class Places:
+    """How many requests each client has under way. Only the event loop's thread touches it, so it needs no lock."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._taken: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def taken_by(self, client: str) -> Iterator[None]:
+        """Hold one place. Raises `Refusal` 429 when the client has them all."""
+        if self._taken[client] >= self._limit:
+            raise Refusal(429, f"at most {self._limit} requests at once")
+        self._taken[client] += 1
+        try:
+            yield
+        finally:
+            self._taken[client] -= 1
+
+
 @dataclass(frozen=True)
 class Service:
-    """One model behind one policy. `clock`: seconds since 1970 UTC. Threads may share it."""
+    """One model behind one policy, for all doors together. `clock`: seconds since 1970 UTC.
+
+    Threads may share it, but for `places`, which belong to the event loop.
+    """
 
     predictor: Predictor
     keys: KeyRing
     quota: Quota
     clock: Callable[[], float] = time.time
+    places: Places = field(default_factory=lambda: Places(MAX_IN_FLIGHT))
 
     def identify(self, authorization: str | None) -> str:
         """The client behind an `Authorization` header. Raises `Refusal` 401."""
@@ -51,6 +79,13 @@ class Service:
         client = self.keys.identify(token.strip() if scheme.lower() == "bearer" else None)
         if client is None:
             raise Refusal(401, "a valid API key is needed: Authorization: Bearer KEY")
+        return client
+
+    def identify_key(self, key: str) -> str:
+        """The client who holds the bare `key`. Raises `Refusal` 401."""
+        client = self.keys.identify(key)
+        if client is None:
+            raise Refusal(401, "a valid API key is needed")
         return client
 
     def check_envelope(self, content_type: str | None, content_length: str | None) -> None:
@@ -67,18 +102,25 @@ class Service:
             return
         standing = self.quota.refuse(client, now)
         if standing.locked_until is not None:  # else the next window has opened between the two
-            raise _locked_out(standing)
+            raise locked_out(standing)
 
     def classify(self, client: str, jpeg: bytes) -> Scores:
-        """Count one query and answer it: float32 (classes,). Raises `Refusal` 422 (not counted) or 403."""
+        """Count one JPEG as a query and answer it: float32 (classes,). Raises `Refusal` 422 (not counted) or 403."""
         try:
             pixels = decode_query(jpeg)
         except RefusedImage as exc:
             raise Refusal(422, f"not counted: {exc.fields['reason']}") from exc
+        return self.classify_pixels(client, pixels)
+
+    def classify_pixels(self, client: str, pixels: Pixels) -> Scores:
+        """Count one query and answer it: uint8 (300, 300, 3) RGB to float32 (classes,). Raises `Refusal` 403.
+
+        Every door ends here. The query is counted, durably, before the prediction starts.
+        """
         decision = self.quota.admit(client, self.clock())
         if not decision.admitted:
             _log.warning("%s is above its quota: locked out until %s", client, iso(decision.reset_at))
-            raise _locked_out(decision)
+            raise locked_out(decision)
         return self.predictor.scores(pixels)
 
     def standing(self, client: str) -> tuple[Standing, int]:
@@ -97,5 +139,6 @@ def too_large() -> Refusal:
     return Refusal(413, f"a query image has at most {MAX_QUERY_BYTES} bytes")
 
 
-def _locked_out(standing: Standing) -> Refusal:
+def locked_out(standing: Standing) -> Refusal:
+    """The refusal of a client who is above the quota, with the end of it."""
     return Refusal(403, "the quota is exceeded: locked out until the window ends", until=iso(standing.reset_at))
