@@ -18,6 +18,7 @@ VERBS = {
     "budget": "What is left of today's quota.",
     "status": "Queue, cache, last run, disk and clock.",
     "export": "Write the answers as a transfer set.",
+    "doctor": "What is wrong with this agent, and what to do.",
     "verify": "Test whether a model file was stolen from us.",
 }
 

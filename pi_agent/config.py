@@ -121,7 +121,7 @@ def load_config(home: Home, environment: Mapping[str, str] = os.environ) -> Conf
 
 
 def _with_environment(data: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    """Lay `PI_AGENT_ORACLE_...`, `PI_AGENT_BUDGET_...` and so on over the file; a misspelt one is refused like a key."""
+    """Lay `PI_AGENT_ORACLE_...`, `_BUDGET_...` and so on over the file; a misspelt one is refused like a key of it."""
     for section, cls in get_type_hints(Config).items():
         prefix, hints = f"PI_AGENT_{section.upper()}_", get_type_hints(cls)
         named = {name.removeprefix(prefix).lower(): v for name, v in environment.items() if name.startswith(prefix)}

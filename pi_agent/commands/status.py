@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 import click
@@ -11,51 +10,71 @@ from pi_agent.agent import Agent
 from pi_agent.commands.options import json_option
 from pi_agent.contract.output import emit
 from pi_agent.contract.windows import iso
+from pi_agent.surroundings import next_run, spender
+from pi_agent.telemetry import Snapshot, snapshot
 
 
 @click.command(epilog="Example: pi-agent status --json")
 @json_option
 @click.pass_obj
 def command(home: str | None, as_json: bool) -> None:
-    """Show queue, cache, the last run, when the next window opens, disk and clock. Asks nobody."""
+    """Show queue, cache, the last and the next run, when the next window opens, disk and clock. Asks nobody."""
     with Agent.open(home) as agent:
-        budget = agent.ledger.budget()
-        rows = agent.database.rows("SELECT started_at, ended_at, settled, outcome FROM run ORDER BY id DESC LIMIT 1")
-        unanswered = agent.database.value("SELECT count(*) FROM attempt WHERE state='sent' AND closed_at IS NOT NULL")
+        figures = snapshot(agent)
+        collector, planned = spender(agent.home.lock), next_run()
         data: dict[str, Any] = {
             "home": str(agent.home.folder),
             "oracle": agent.config.oracle.url,
-            "queue": agent.queue.count_waiting(agent.oracle_id),
-            "queued_ever": agent.queue.count(),
-            "problems": agent.queue.problems(),
-            "answers": agent.labels.count(),
-            "answered_images": agent.labels.count_images(),
-            "spent_without_answer": unanswered,
-            "remaining": budget.remaining,
-            "last_run": None,
-            "next_window": iso(budget.resets_at),
-            "disk_free_mb": shutil.disk_usage(agent.home.folder).free // 1_000_000,
+            "queue": figures.waiting,
+            "queued_ever": figures.queued,
+            "problems": figures.problems,
+            "answers": figures.answers,
+            "answered_images": figures.answered_images,
+            "spent_without_answer": figures.spent_without_answer,
+            "remaining": figures.budget.remaining,
+            "locked_until": _iso(figures.budget.locked_until),
+            "collector": {"running": collector.running, "pid": collector.pid},
+            "last_run": _last_run(figures, bool(collector.running)),
+            "next_run": _iso(planned),
+            "next_window": iso(figures.budget.resets_at),
+            "database_mb": round(figures.database_bytes / 1e6, 3),
+            "wal_mb": round(figures.wal_bytes / 1e6, 3),
+            "disk_free_mb": figures.disk_free_bytes // 1_000_000,
             "clock": iso(agent.clock.now()),
             "clock_synchronized": agent.clock.synchronized(),
         }
-        if rows:
-            ended = rows[0]["ended_at"]
-            data["last_run"] = {
-                "started": iso(rows[0]["started_at"]),
-                "ended": iso(ended) if ended else None,
-                "settled": rows[0]["settled"],
-                "outcome": rows[0]["outcome"] or "interrupted",
-            }
-    last = data["last_run"]
-    clock = "synchronized" if data["clock_synchronized"] else "not synchronized by timesyncd"
-    text = [
+    emit("status", data, _text(data), as_json=as_json)
+
+
+def _last_run(figures: Snapshot, running: bool) -> dict[str, Any] | None:
+    run = figures.last_run
+    if run is None:
+        return None
+    outcome = run.outcome or ("running" if running else "interrupted")
+    return {"started": iso(run.started), "ended": _iso(run.ended), "settled": run.settled, "outcome": outcome}
+
+
+def _iso(moment: float | None) -> str | None:
+    return None if moment is None else iso(moment)
+
+
+def _text(data: dict[str, Any]) -> list[str]:
+    last, collector = data["last_run"], data["collector"]
+    running = "nobody can tell" if collector["running"] is None else "no"
+    if collector["running"]:
+        running = "yes" if collector["pid"] is None else f"yes, process {collector['pid']}"
+    unanswered = data["spent_without_answer"]
+    return [
         f"home      {data['home']}",
         f"oracle    {data['oracle']}",
         f"queue     {data['queue']} waiting, {data['problems']} unusable",
         f"answers   {data['answers']} for {data['answered_images']} images; {unanswered} queries spent without one",
         f"budget    {data['remaining']} left; next window {data['next_window']}",
+        *([f"locked    out until {data['locked_until']}"] if data["locked_until"] else []),
+        f"running   {running}",
         f"last run  {last['started']}: {last['settled']} settled ({last['outcome']})" if last else "last run  never",
+        f"next run  {data['next_run'] or 'no timer of systemd plans one'}",
+        f"database  {data['database_mb']} MB and {data['wal_mb']} MB of write-ahead log",
         f"disk      {data['disk_free_mb']} MB free",
-        f"clock     {data['clock']} {clock}",
+        f"clock     {data['clock']} {'synchronized' if data['clock_synchronized'] else 'not known to be synchronized'}",
     ]
-    emit("status", data, text, as_json=as_json)

@@ -57,10 +57,9 @@ def _escape(character: str) -> str:
 class PlainFormatter(logging.Formatter):
     """`2026-11-21T03:20:40Z WARNING pi_agent.oracle: text`, for people. A record is one line, however it was made."""
 
-    converter = time.gmtime
-
     def __init__(self, layout: str = "%(asctime)s %(levelname)s %(name)s: %(message)s") -> None:
         super().__init__(layout, "%Y-%m-%dT%H:%M:%SZ")
+        self.converter = time.gmtime
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The record without its traceback, on one line."""
