@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi_agent.contract.answers import Answer, BadAnswer, as_json_list, parse_scores
+from pi_agent.contract.answers import Answer, BadAnswer, as_json_list, parse_answer, parse_scores
 
 GOOD = {"classes": ["a", "b", "c"], "scores": [0.2, 0.5, 0.3]}
 json_values = st.recursive(
@@ -61,10 +61,53 @@ def test_other_classes_than_the_oracle_had_before_are_refused(other: tuple):
         parse_scores(GOOD, other)
 
 
-@given(st.dictionaries(st.sampled_from(["classes", "scores", "x"]), json_values))
+def test_a_label_becomes_a_vote_and_several_become_shares():
+    votes = [parse_answer({"classes": ["a", "b", "c"], "label": label}) for label in ("b", "b", "c", "b")]
+    assert all(v.kind == "label" and v.vector.dtype == np.float32 for v in votes)
+    assert [v.label for v in votes] == ["b", "b", "c", "b"] and votes[0].vector.tolist() == [0, 1, 0]
+    assert np.mean([v.vector for v in votes], axis=0).tolist() == [0, 0.75, 0.25]
+
+
+def test_scores_count_where_a_label_stands_beside_them():
+    answer = parse_answer({**GOOD, "label": "a"})
+    assert answer.kind == "scores" and answer.label == "b"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"classes": ["a", "b"], "label": "c"},
+        {"classes": ["a", "b"], "label": ""},
+        {"classes": ["a", "b"], "label": 0},
+        {"classes": ["a", "b"], "label": True},
+        {"classes": ["a", "b"], "label": None},
+        {"classes": ["a", "b"], "label": ["a"]},
+        {"classes": ["a", "a"], "label": "a"},
+        {"classes": ["a"], "label": "a"},
+        {"classes": "ab", "label": "a"},
+        {"classes": {"a": 1, "b": 2}, "label": "a"},
+        {"classes": ["\x1b[2J", "b"], "label": "b"},
+        {"classes": [str(i) for i in range(5000)], "label": "1"},
+        {"classes": ["a", "b"], "scores": None, "label": "a"},
+        {"label": "a"},
+        {},
+    ],
+)
+def test_whatever_is_no_label_is_refused(payload: dict):
+    with pytest.raises(BadAnswer):
+        parse_answer(payload)
+
+
+@pytest.mark.parametrize("other", [("a", "b"), ("a", "c", "b"), ("a", "b", "d"), ("a", "b", "c", "d")])
+def test_a_label_of_other_classes_than_before_is_refused(other: tuple):
+    with pytest.raises(BadAnswer, match="classes"):
+        parse_answer({"classes": ["a", "b", "c"], "label": "a"}, other)
+
+
+@given(st.dictionaries(st.sampled_from(["classes", "scores", "label", "x"]), json_values))
 def test_hostile_answers_give_a_valid_answer_or_bad_answer_and_nothing_else(payload: dict):
     try:
-        answer = parse_scores(payload)
+        answer = parse_answer(payload)
     except BadAnswer:
         return
     assert isinstance(answer, Answer) and len(answer.classes) == len(answer.vector) >= 2

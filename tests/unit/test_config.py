@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pi_agent.config import BudgetConfig, Config, OracleConfig, load_config, read_api_key, save_config
 from pi_agent.contract.errors import CannotCreate, ConfigError, MagpieError
 from pi_agent.errors import NoConfig
+from pi_agent.http_config import HttpConfig
 from pi_agent.paths import Home, find_home
 
 URL = "http://oracle:8000"
@@ -51,6 +52,119 @@ def test_what_is_saved_is_what_is_loaded(
     save_config(home, config)
     assert load_config(home, {}) == config
     assert home.config.stat().st_mode & 0o777 == 0o600
+
+
+keys = st.text(st.characters(min_codepoint=32, exclude_categories=("Cs",)), max_size=8)
+json_values = st.recursive(
+    keys.filter(lambda text: "{image}" not in text)
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(-1e9, 1e9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
+    max_leaves=8,
+)
+http_sections = st.one_of(
+    st.just(HttpConfig()),
+    st.builds(
+        HttpConfig,
+        method=st.sampled_from(["POST", "PUT"]),
+        path=st.sampled_from(["/", "/classify?all=1", '/a"b\\c']),
+        probe=st.sampled_from(["", "/limits"]),
+        headers=st.dictionaries(st.sampled_from(["X-Api-Key", "X-Model"]), st.sampled_from(["{key}", 'a "b" \\c'])),
+        body=st.just("json-base64"),
+        fields=st.dictionaries(keys, json_values, max_size=3).map(lambda fields: {**fields, "image": ["x{image}"]}),
+        result=st.just("objects"),
+        scores=st.sampled_from(["", "0", "data.0.tags"]),
+        class_names=st.lists(st.sampled_from(["glass", 'a "b"', "wäste", "x\\y"]), min_size=2, unique=True).map(tuple),
+        label=st.sampled_from(["label", "tag.näme"]),
+        scale=st.sampled_from([1.0, 100.0]),
+        remaining_header=st.sampled_from(["", "X-RateLimit-Remaining"]),
+    ),
+    st.builds(HttpConfig, result=st.just("label"), class_names=st.just(("a", "b")), label=st.sampled_from(["", "x.0"])),
+)
+
+
+@given(http=http_sections)
+def test_other_peoples_apis_go_round_too_and_only_what_differs_is_written(
+    tmp_path_factory: pytest.TempPathFactory, http: HttpConfig
+) -> None:
+    home = Home(tmp_path_factory.getbasetemp() / "http").create()
+    config = Config(OracleConfig(URL), BudgetConfig(7), http)
+    save_config(home, config)
+    assert load_config(home, {}) == config
+    text = home.config.read_text()
+    assert ("[http]" in text) == (http != HttpConfig()) and "reset_header" not in text
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("methd = 'POST'", "unknown key 'http.methd'; did you mean 'method'?"),
+        ("method = 'GET'", "method must be one of POST, PUT"),
+        ("path = 'classify'", "path 'classify' must begin with /"),
+        ("path = ''", "path '' must begin with /"),
+        ("path = '/a b'", "hold no spaces"),
+        ("path = '/a#b'", "hold no spaces"),
+        ("path = '/a?key={key}'", "put it into a header"),
+        ("probe = 'x'", "probe 'x' must begin with /"),
+        ("headers = ['X: y']", "'http.headers': a table of keys"),
+        ("headers = { 'X Y' = 'z' }", "'X Y' is no header that can be set"),
+        ("headers = { Content-Length = '5' }", "is no header that can be set"),
+        ("headers = { X-A = 'z', x-a = 'y' }", "stands there twice"),
+        ("headers = { X-A = 5 }", "X-A must be a text in plain ASCII"),
+        ('headers = { X-A = "a\\r\\nX-B: c" }', "X-A must be a text in plain ASCII"),
+        ("headers = { X-A = 'ä' }", "X-A must be a text in plain ASCII"),
+        ("headers = { Authorization = 'Bearer 0123' }", "write {key} in its place"),
+        ("body = 'xml'", "body must be one of raw, json-base64, multipart"),
+        ("fields = { a = '{image}' }", "fields need body json-base64 or multipart"),
+        ("body = 'json-base64'", "fields must hold {image} once"),
+        ("body = 'json-base64'\nfields = { a = '{image}', b = '{image}' }", "fields must hold {image} once"),
+        ("body = 'json-base64'\nfields = { '{image}' = 1 }", "fields must hold {image} once"),
+        ("body = 'json-base64'\nfields = { a = '{image}', b = 2026-11-21 }", "fields cannot be sent as JSON"),
+        ("body = 'json-base64'\nfields = { a = '{image}', b = nan }", "fields cannot be sent as JSON"),
+        ("body = 'multipart'\nfields = { a = 'x{image}' }", "as the value of the field that takes the file"),
+        ("body = 'multipart'\nfields = { a = '{image}', b = 5 }", "must be texts"),
+        ("body = 'multipart'\nfields = { a = '{image}' }\nheaders = { Content-Type = 'x' }", "set by pi-agent"),
+        ("result = 'labels'", "result must be one of own, list, mapping, objects, label"),
+        ("scores = 'predictions.0'", "scores means nothing with result 'own'"),
+        ("result = 'mapping'\nclasses = 'names'", "classes means nothing with result 'mapping'"),
+        ("result = 'label'\nclass_names = ['a', 'b']\nscale = 100", "scale means nothing with result 'label'"),
+        ("result = 'mapping'\nscores = 'a..b'", "scores 'a..b' is no dotted path"),
+        ("result = 'objects'\nscore = ''", "needs label and score"),
+        ("result = 'list'", "result 'list' needs class_names"),
+        ("result = 'label'", "result 'label' needs class_names"),
+        ("result = 'label'\nclass_names = ['a']", "class_names: a list of 2 to 4096"),
+        ("result = 'label'\nclass_names = ['a', 'a']", "class_names: class names must be distinct"),
+        ("result = 'label'\nclass_names = ['a', 5]", r"'http.class_names\[1\]': a text is expected"),
+        ("result = 'mapping'\nscale = 0", "scale must be 1 or more"),
+        ("result = 'mapping'\nscale = inf", "'http.scale': a finite number"),
+        ("remaining_header = 'X Y'", "remaining_header must be the name of a header"),
+        ("body = 5", "'http.body': a text is expected"),
+    ],
+)
+def test_a_wrong_http_section_is_refused_in_one_line(home: Home, section: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        load(home, f"{GOOD}[http]\n{section}\n")
+    assert caught.value.exit_code == 78 and "\n" not in str(caught.value)
+
+
+def test_the_environment_reaches_single_values_of_http_but_no_tables(home: Home) -> None:
+    config = load(home, GOOD, http_path="/classify", http_probe="", http_result="mapping", http_scale="100")
+    assert config.http == HttpConfig(path="/classify", probe="", result="mapping", scale=100.0)
+    assert load(home, f"{GOOD}[http]\npath = '/a'\nprobe = '/b'\n", http_path="/c").http == HttpConfig(
+        path="/c", probe="/b"
+    )
+    for name in ("http_headers", "http_fields", "http_class_names"):
+        with pytest.raises(ConfigError, match="is expected"):
+            load(home, GOOD, **{name: "a"})
+    with pytest.raises(ConfigError, match=r"unknown key 'http\.pth'; did you mean 'path'"):
+        load(home, GOOD, http_pth="/a")
+
+
+@pytest.mark.parametrize("value", ["1" + "0" * 5000, "[" * 3000])
+def test_a_file_beyond_the_limits_of_python_is_a_configuration_error(home: Home, value: str) -> None:
+    with pytest.raises(ConfigError):
+        load(home, f"{GOOD}x = {value}\n")
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,15 @@ def item(seed: int, answers: int = 1) -> TransferItem:
     return TransferItem(sha256_hex(jpeg), jpeg, CLASSES, vectors, times, tuple(range(1, answers + 1)))
 
 
+def votes(seed: int, *labels: int) -> TransferItem:
+    """An image with labels only."""
+    jpeg = np.random.default_rng(seed).bytes(200)
+    return TransferItem(sha256_hex(jpeg), jpeg, CLASSES, np.eye(3, dtype=np.float32)[list(labels)], kind="label")
+
+
 def same(a: TransferItem, b: TransferItem) -> bool:
-    plain = (a.sha256, a.jpeg, a.classes, a.times, a.attempts) == (b.sha256, b.jpeg, b.classes, b.times, b.attempts)
-    return plain and np.array_equal(a.vectors, b.vectors)
+    names = ("sha256", "jpeg", "classes", "times", "attempts", "kind")
+    return all(getattr(a, n) == getattr(b, n) for n in names) and np.array_equal(a.vectors, b.vectors)
 
 
 def test_a_set_comes_back_as_it_was_written(tmp_path: Path):
@@ -43,6 +49,18 @@ def test_a_set_comes_back_as_it_was_written(tmp_path: Path):
     assert names[0] == "manifest.json" and names[1::2] == [f"{i.sha256}.jpg" for i in items]
     assert record["count"] == 3 and record["scores"] == pytest.approx(items[1].mean.tolist())
     assert record["sd"] == pytest.approx(items[1].vectors.std(axis=0, ddof=1).tolist(), abs=1e-6)
+
+
+def test_labels_stay_labels_and_their_mean_is_the_share_of_votes(tmp_path: Path):
+    write_transfer_set(tmp_path / "t.tar", {}, [votes(1, 2), item(2), votes(3, 1, 1, 0, 1)])
+    back = list(read_transfer_set(tmp_path / "t.tar"))
+    assert [i.kind for i in back] == ["label", "scores", "label"]
+    assert back[0].vectors.tolist() == [[0, 0, 1]] and back[2].mean.tolist() == [0.25, 0.75, 0]
+    assert np.array_equal(back[2].vectors, votes(3, 1, 1, 0, 1).vectors)
+    with tarfile.open(tmp_path / "t.tar") as tar:
+        record = json.load(tar.extractfile(f"{back[2].sha256}.json"))
+    assert (record["kind"], record["count"], record["scores"]) == ("label", 4, [0.25, 0.75, 0])
+    assert [a["label"] for a in record["answers"]] == ["b", "b", "a", "b"]
 
 
 def test_nights_joined_with_cat_are_one_set(tmp_path: Path):
@@ -93,6 +111,11 @@ CHANGES = {
     "answer missing": replace_record(answers=[]),
     "answers no list": replace_record(answers={"a": 1}),
     "scores wrong": replace_record(answers=[{"scores": [0.5, 0.9, 0.1]}]),
+    "kind unknown": replace_record(kind="logits"),
+    "kind junk": replace_record(kind=["scores"]),
+    "kind label, answers scores": replace_record(kind="label"),
+    "kind scores, answers labels": replace_record(answers=[{"label": "a"}]),
+    "label unknown": replace_record(kind="label", answers=[{"label": "d"}]),
     "classes fewer": replace_record(classes=["a", "b"]),
     "record no json": lambda m: m[2].__setitem__(1, b"{"),
     "record before image": lambda m: m.insert(1, m.pop(2)),
