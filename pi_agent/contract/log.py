@@ -37,7 +37,7 @@ def _value(value: object) -> str:
     text = str(value)
     if len(text) > MAX_VALUE:
         text = text[:MAX_VALUE] + "..."
-    if text and text.isprintable() and not set(text) & set(' "=\\'):
+    if text and text.isprintable() and not set(text) & set(" \"'=\\"):
         return text
     return '"' + harmless(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from pi_agent.contract.errors import Exit, MagpieError, from_os_error
+from pi_agent.contract.log import harmless
 from pi_agent.contract.log import start_logging as start_logging
 
 
@@ -55,7 +56,7 @@ def _report(error: dict[str, Any], as_json: bool) -> None:
     if as_json:
         line = json.dumps(error)
     else:
-        line = f"error: {body['message']}" + (f"\n  hint: {body['hint']}" if body["hint"] else "")
+        line = f"error: {harmless(body['message'])}" + (f"\n  hint: {harmless(body['hint'])}" if body["hint"] else "")
     with contextlib.suppress(OSError):
         sys.stderr.write(line + "\n")
 
