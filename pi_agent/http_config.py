@@ -29,7 +29,9 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 class HttpConfig:
     """Where to ask, what to send, how to read the answer. The defaults are Magpie's own protocol.
 
-    `probe`: page that costs no query, for clock and quota; "" asks only for the time, with `HEAD /`.
+    `path` and `probe` go behind `oracle.url`, which names the oracle: where one server has several models, name the
+    model there and let `path` be "".
+    `probe`: page that costs no query, for clock and quota; "" asks the server only for the time, with `HEAD /`.
     `headers`: `{key}` in a value becomes the API key; in none of them, it goes as `Authorization: Bearer`.
     `body`, `fields`: `raw` sends the JPEG alone; `json-base64` sends the JSON object `fields`, where `{image}` becomes
     the JPEG in base64; `multipart` sends the form `fields`, where the value `{image}` is the file.
@@ -63,8 +65,7 @@ class HttpConfig:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}")
         _check_page("path", self.path)
-        if self.probe:
-            _check_page("probe", self.probe)
+        _check_page("probe", self.probe)
         _check_headers(self.headers, multipart=self.body == "multipart")
         for name in ("remaining_header", "reset_header"):
             if getattr(self, name) and not _TOKEN.fullmatch(getattr(self, name)):
@@ -94,8 +95,8 @@ class HttpConfig:
 
 
 def _check_page(name: str, page: str) -> None:
-    if not re.fullmatch(r"/[!-~]{0,1000}", page) or "#" in page:
-        raise ValueError(f"{name} {page[:80]!r} must begin with / and hold no spaces")
+    if not re.fullmatch(r"(/[!-~]{0,1000})?", page) or "#" in page:
+        raise ValueError(f"{name} {page[:80]!r} must begin with / and hold neither spaces nor #")
     if KEY in page:
         raise ValueError(f"{name} must not hold {KEY}: addresses stand in logs; put it into a header")
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urljoin
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -116,7 +117,7 @@ class HttpTransport:
 
     def ask(self, jpeg: bytes) -> Reply:
         """Send one image. See `base.TransportError` for what can be raised."""
-        response, body = self._exchange(self._http.method, self._http.path, *request_body(self._http, jpeg))
+        response, body = self._exchange(self._http.method, self.url + self._http.path, *request_body(self._http, jpeg))
         server = server_budget(response.headers, self._http)
         status, said = response.status_code, f"HTTP {response.status_code}"
         if status == 200:
@@ -142,9 +143,9 @@ class HttpTransport:
         Where the configuration names no such page, `HEAD /` tells the time, and nothing else it says concerns us.
         """
         if not self._http.probe:
-            response, _ = self._exchange("HEAD", "/")
+            response, _ = self._exchange("HEAD", urljoin(self.url, "/"))
             return Probe(date_of(response.headers), None)
-        response, body = self._exchange("GET", self._http.probe)
+        response, body = self._exchange("GET", self.url + self._http.probe)
         if response.status_code == 401:
             raise Unauthorised("HTTP 401")
         if response.status_code == 403:
@@ -152,7 +153,7 @@ class HttpTransport:
         return Probe(date_of(response.headers), server_budget(response.headers, self._http))
 
     def _exchange(
-        self, method: str, path: str, body: bytes | None = None, content_type: str | None = None
+        self, method: str, url: str, body: bytes | None = None, content_type: str | None = None
     ) -> tuple[requests.Response, bytes]:
         """One request, one bounded answer. A slow drip of bytes ends at the deadline, a flood at the size limit."""
         late = Failed(f"no complete answer within {self._timeout:g} s")
@@ -164,7 +165,7 @@ class HttpTransport:
                 self._adapter.cut_after(self._timeout),
                 self._session.request(
                     method,
-                    self.url + path,
+                    url,
                     data=body,
                     headers=headers,
                     timeout=(min(_CONNECT_SECONDS, self._timeout), self._timeout),

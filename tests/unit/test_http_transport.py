@@ -203,7 +203,7 @@ def test_a_probe_costs_nothing_and_tells_the_time() -> None:
 def test_where_no_page_can_be_probed_only_the_time_is_asked_for(status: int) -> None:
     with foreign(lambda request: (status, {"until": "2999-01-01"})) as server:
         before = time.time()
-        probe = HttpTransport(server.url, "k", 10.0, HttpConfig(probe="")).probe()
+        probe = HttpTransport(f"{server.url}/models/7", "k", 10.0, HttpConfig(probe="")).probe()
         assert [(r.method, r.path) for r in server.requests] == [("HEAD", "/")]
     assert probe.date is not None and before - 1 <= probe.date <= time.time()
     assert probe.server is None
@@ -230,6 +230,13 @@ def test_method_path_headers_and_body_go_out_as_configured() -> None:
         assert (request.headers["x-api-key"], request.headers["accept"]) == ("s3cret", "application/json")
         assert "authorization" not in request.headers
     assert "content-type" not in probe.headers
+
+
+@pytest.mark.parametrize(("base", "path"), [("/models/7", ""), ("", "/models/7"), ("/models", "/7")])
+def test_the_address_may_name_the_page_itself(base: str, path: str) -> None:
+    with foreign(lambda request: (200, {"classes": ["a", "b"], "scores": [1, 0]})) as server:
+        HttpTransport(server.url + base, None, 10.0, HttpConfig(path=path)).ask(JPEG)
+    assert [r.path for r in server.requests] == ["/models/7"]
 
 
 def test_an_answer_of_another_form_is_garbled_and_still_tells_what_is_left() -> None:
