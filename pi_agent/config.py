@@ -30,6 +30,7 @@ class OracleConfig:
     """Whom to ask. `timeout` in seconds for one answer; `attempts`: how often one image may be tried in a run.
 
     `in_flight`: queries under way at the same time. A power cut costs at most so many queries without an answer.
+    `last_class`: only for csaw-tcp: the class whose line ends an answer, where the oracle itself does not tell.
     """
 
     url: str
@@ -38,6 +39,7 @@ class OracleConfig:
     timeout: float = 30.0
     attempts: int = 3
     in_flight: int = 4
+    last_class: str = ""
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -56,6 +58,13 @@ class OracleConfig:
             raise ValueError("timeout must be 0.1 to 600 seconds, attempts 1 to 10")
         if not 1 <= self.in_flight <= MAX_IN_FLIGHT:
             raise ValueError(f"in_flight must be 1 to {MAX_IN_FLIGHT}")
+        if self.last_class != self.last_class.strip() or not self.last_class.isprintable():
+            raise ValueError("last_class must be the name of a class")
+
+
+def protocol_of(url: str) -> str:
+    """The protocol that an address speaks where none is named: csaw-tcp for `tcp://`, else http."""
+    return "csaw-tcp" if url.lower().startswith("tcp:") else "http"
 
 
 @dataclass(frozen=True)

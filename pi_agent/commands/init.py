@@ -10,7 +10,7 @@ from typing import TypeVar
 import click
 
 from pi_agent.commands.options import json_option
-from pi_agent.config import PROTOCOLS, BudgetConfig, Config, OracleConfig, load_config, read_api_key, save_config
+from pi_agent.config import PROTOCOLS, Config, OracleConfig, load_config, protocol_of, read_api_key, save_config
 from pi_agent.contract.errors import ConfigError
 from pi_agent.contract.output import emit
 from pi_agent.errors import NoConfig
@@ -21,8 +21,9 @@ T = TypeVar("T")
 
 
 @click.command(epilog="Example: pi-agent init --url http://oracle:8000 --daily-quota 700 --api-key-file ~/oracle.key")
-@click.option("--url", required=True, help="The oracle, http://host:port.")
-@click.option("--protocol", type=click.Choice(PROTOCOLS), help="Default: http.")
+@click.option("--url", required=True, help="The oracle, http://host:port or tcp://host:port.")
+@click.option("--protocol", type=click.Choice(PROTOCOLS), help="Default: csaw-tcp for tcp://, else http.")
+@click.option("--last-class", metavar="NAME", help="The class that ends an answer over csaw-tcp, such as white-glass.")
 @click.option("--daily-quota", type=click.IntRange(min=0), help="Queries per period. Default: 0.")
 @click.option("--period", help="24h, 1h, 20s: the quota holds per period. Default: 24h.")
 @click.option("--reset", metavar="HH:MM", help="UTC time the periods start at. Default: 00:00.")
@@ -33,6 +34,7 @@ def command(
     home: str | None,
     url: str,
     protocol: str | None,
+    last_class: str | None,
     daily_quota: int | None,
     period: str | None,
     reset: str | None,
@@ -42,19 +44,19 @@ def command(
     """Write config.toml. Running it again changes what you name and keeps queue, answers and ledger."""
     place = find_home(home).create()
     key = str(Path(api_key_file).expanduser().absolute()) if api_key_file else api_key_file
-    before = _before(place)
+    protocol = protocol or protocol_of(url)
     try:
-        oracle = _changed(before.oracle if before else OracleConfig(url), url=url, protocol=protocol, api_key_file=key)
-        budget = _changed(
-            before.budget if before else BudgetConfig(0), daily_quota=daily_quota, period=period, reset=reset
-        )
+        before = _before(place) or Config(OracleConfig(url, protocol))
+        oracle = _changed(before.oracle, url=url, protocol=protocol, api_key_file=key, last_class=last_class)
+        budget = _changed(before.budget, daily_quota=daily_quota, period=period, reset=reset)
     except ValueError as exc:
         raise ConfigError(path="init", reason=str(exc), hint="see `pi-agent init --help`") from exc
     read_api_key(oracle)
-    save_config(place, Config(oracle, budget))
+    save_config(place, replace(before, oracle=oracle, budget=budget))
     data = {
         "config": str(place.config),
         "url": url,
+        "protocol": protocol,
         "daily_quota": budget.daily_quota,
         "period": budget.period,
         "reset": budget.reset,
