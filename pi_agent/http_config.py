@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pi_agent.contract.answers import checked_classes
-
 METHODS = ("POST", "PUT")
 BODIES = ("raw", "json-base64", "multipart")
 RESULTS = ("own", "list", "mapping", "objects", "label")
@@ -84,6 +82,8 @@ class HttpConfig:
         if not 1 <= self.scale <= 1e6:
             raise ValueError("scale must be 1 or more, such as 100 for per cent")
         if self.class_names:
+            from pi_agent.contract.answers import checked_classes  # numpy; most configurations do without
+
             try:
                 checked_classes(list(self.class_names))
             except ValueError as exc:

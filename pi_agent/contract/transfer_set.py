@@ -64,16 +64,23 @@ def write_transfer_set(path: Path, manifest: dict[str, Any], items: Iterable[Tra
     with atomic_write(path) as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
         add_member(tar, "manifest.json", json.dumps({"schema": SCHEMA, **manifest}, indent=2).encode())
         for item in items:
+            labels = item.kind == "label" and bool(
+                np.isin(item.vectors, (0, 1)).all()
+            )  # else an oracle changed its mind
             record = {
                 "sha256": item.sha256,
-                "kind": item.kind,
+                "kind": "label" if labels else "scores",
                 "classes": list(item.classes),
                 "scores": as_json_list(item.mean),
                 "sd": as_json_list(item.sd),
                 "count": len(item.vectors),
                 "answers": [
                     {
-                        **_said(item, vector),
+                        **(
+                            {"label": item.classes[int(vector.argmax())]}
+                            if labels
+                            else {"scores": as_json_list(vector)}
+                        ),
                         "at": item.times[i] if item.times else None,
                         "attempt": item.attempts[i] if item.attempts else None,
                     }
@@ -84,12 +91,6 @@ def write_transfer_set(path: Path, manifest: dict[str, Any], items: Iterable[Tra
             add_member(tar, f"{item.sha256}.json", json.dumps(record).encode())
             count += 1
     return count
-
-
-def _said(item: TransferItem, vector: npt.NDArray[np.float32]) -> dict[str, Any]:
-    if item.kind == "label":
-        return {"label": item.classes[int(np.argmax(vector))]}
-    return {"scores": as_json_list(vector)}
 
 
 def read_transfer_set(path: Path) -> Iterator[TransferItem]:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,13 @@ def test_labels_stay_labels_and_their_mean_is_the_share_of_votes(tmp_path: Path)
         record = json.load(tar.extractfile(f"{back[2].sha256}.json"))
     assert (record["kind"], record["count"], record["scores"]) == ("label", 4, [0.25, 0.75, 0])
     assert [a["label"] for a in record["answers"]] == ["b", "b", "a", "b"]
+
+
+def test_an_oracle_that_began_with_labels_and_went_on_with_scores_loses_none(tmp_path: Path):
+    mixed = replace(item(2, 3), kind="label")
+    write_transfer_set(tmp_path / "t.tar", {}, [mixed])
+    (back,) = read_transfer_set(tmp_path / "t.tar")
+    assert same(back, replace(mixed, kind="scores"))
 
 
 def test_nights_joined_with_cat_are_one_set(tmp_path: Path):
