@@ -64,33 +64,29 @@ def write_transfer_set(path: Path, manifest: dict[str, Any], items: Iterable[Tra
     with atomic_write(path) as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
         add_member(tar, "manifest.json", json.dumps({"schema": SCHEMA, **manifest}, indent=2).encode())
         for item in items:
-            labels = item.kind == "label" and bool(
-                np.isin(item.vectors, (0, 1)).all()
-            )  # else an oracle changed its mind
-            record = {
-                "sha256": item.sha256,
-                "kind": "label" if labels else "scores",
-                "classes": list(item.classes),
-                "scores": as_json_list(item.mean),
-                "sd": as_json_list(item.sd),
-                "count": len(item.vectors),
-                "answers": [
-                    {
-                        **(
-                            {"label": item.classes[int(vector.argmax())]}
-                            if labels
-                            else {"scores": as_json_list(vector)}
-                        ),
-                        "at": item.times[i] if item.times else None,
-                        "attempt": item.attempts[i] if item.attempts else None,
-                    }
-                    for i, vector in enumerate(item.vectors)
-                ],
-            }
             add_member(tar, f"{item.sha256}.jpg", item.jpeg)
-            add_member(tar, f"{item.sha256}.json", json.dumps(record).encode())
+            add_member(tar, f"{item.sha256}.json", json.dumps(_record(item)).encode())
             count += 1
     return count
+
+
+def _record(item: TransferItem) -> dict[str, Any]:
+    """The JSON beside an image. Labels only where every answer is one: an oracle may have changed its mind."""
+    labels = item.kind == "label" and bool(np.isin(item.vectors, (0, 1)).all())
+    answers = []
+    for i, vector in enumerate(item.vectors):
+        said = {"label": item.classes[int(vector.argmax())]} if labels else {"scores": as_json_list(vector)}
+        at, attempt = item.times[i] if item.times else None, item.attempts[i] if item.attempts else None
+        answers.append({**said, "at": at, "attempt": attempt})
+    return {
+        "sha256": item.sha256,
+        "kind": "label" if labels else "scores",
+        "classes": list(item.classes),
+        "scores": as_json_list(item.mean),
+        "sd": as_json_list(item.sd),
+        "count": len(item.vectors),
+        "answers": answers,
+    }
 
 
 def read_transfer_set(path: Path) -> Iterator[TransferItem]:
