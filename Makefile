@@ -5,13 +5,17 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-pi check bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/train-host demo --out demo-run
 
 test: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# The agent's tests with the real arm64 wheels on an emulated Raspberry Pi; skipped with a reason where that cannot be.
+test-pi: $(VENV)/installed
+	tests/pi/test.sh
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .
