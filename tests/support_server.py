@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -21,7 +22,8 @@ JPEG = {"Content-Type": "image/jpeg"}
 
 def start(*arguments: object) -> subprocess.Popen[str]:
     """Start `train-host serve` with these arguments."""
-    line = [sys.executable, "-m", "training_host", "serve", *map(str, arguments)]
+    python = os.environ.get("MAGPIE_HOST_PYTHON", sys.executable)  # servers do not run on an emulated Pi
+    line = [python, "-m", "training_host", "serve", *map(str, arguments)]
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -31,6 +33,18 @@ class Served:
 
     url: str
     process: subprocess.Popen[str]
+    tcp_url: str = ""
+
+    def door(self, protocol: str) -> str:
+        """The address of the door for `http` or `csaw-tcp`; the latter wants `--tcp-port 0`."""
+        return {"http": self.url, "csaw-tcp": self.tcp_url}[protocol]
+
+    @contextlib.contextmanager
+    def knocking(self) -> Iterator[socket.socket]:
+        """A bare connection to the TCP door."""
+        host, port = self.tcp_url.removeprefix("tcp://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            yield connection
 
     def ask(
         self, jpeg: bytes | None = None, key: str | None = None, headers: dict[str, str] | None = None
@@ -67,7 +81,7 @@ def serving(model: Path, *arguments: object) -> Iterator[Served]:
         assert line, process.communicate()[1]
         ready = json.loads(line)
         assert (ready["schema"], ready["pid"]) == ("serve/1", process.pid)
-        yield Served(ready["url"], process)
+        yield Served(ready["url"], process, ready.get("tcp_url", ""))
     finally:
         process.terminate()
         process.communicate(timeout=30)

@@ -21,7 +21,17 @@ from pi_agent.contract.errors import RefusedImage
 from pi_agent.http_config import HttpConfig
 from pi_agent.prepare import decode_query
 from pi_agent.transports import csaw_words as words
-from pi_agent.transports.base import Failed, Garbled, ImageRefused, LockOut, NotSent, Probe, Reply, Unauthorised
+from pi_agent.transports.base import (
+    Failed,
+    Garbled,
+    ImageRefused,
+    LockOut,
+    NotSent,
+    Probe,
+    Reply,
+    TransportError,
+    Unauthorised,
+)
 from pi_agent.transports.limits import date_of, server_budget
 from pi_agent.transports.lines import Lines
 
@@ -126,12 +136,14 @@ class CsawTcpTransport:
 
         Raises `NotSent` where this breaks off, or what a refusal means.
         """
-        facts: dict[str, str] = {}
-        said: list[str] = []
-        hurry: float | None = None
         try:
-            facts |= words.facts(words.text_of(lines.next_or_prompt(_PROMPT_SECONDS)))
+            banner = lines.next_or_prompt(min(_PROMPT_SECONDS, self._timeout / 4))
             connection.sendall(self._key.encode() + b"\n")
+        except _BROKEN as exc:
+            raise NotSent(f"no banner: {self._clean(str(exc))}") from exc
+        facts, hurry = words.facts(words.text_of(banner)), None
+        said: list[str] = []
+        try:
             for _ in range(_GREETING_LINES):
                 line = words.text_of(lines.next(hurry))
                 facts |= words.facts(line)
@@ -171,10 +183,9 @@ class CsawTcpTransport:
             try:
                 line = lines.next()
             except EOFError as exc:
-                rest = words.text_of(lines.rest)
-                if refused := words.refusal(rest, self._clean(rest)):
+                if refused := self._last_words(found, lines.rest):
                     raise refused from exc
-                if announced or self._last_class or self._known or rest or not found:
+                if announced or self._last_class or self._known or lines.rest or not found:
                     raise Failed(f"it closed the connection after {len(found)} lines of an answer") from exc
                 self._confirm(tuple(found))
                 break
@@ -194,6 +205,14 @@ class CsawTcpTransport:
         if pair[0] in found or len(found) == MAX_CLASSES:
             raise Garbled(f"the class {self._clean(pair[0])!r} twice, or too many classes")
         found[pair[0]] = pair[1]
+
+    def _last_words(self, found: dict[str, float], rest: bytes) -> TransportError | None:
+        """A refusal where a whole answer should be: in a line without an end, or one that looked like a score."""
+        text = words.text_of(rest)
+        for refused in (words.refusal(line, self._clean(line)) for line in found):
+            if isinstance(refused, LockOut):
+                return refused
+        return words.refusal(text, self._clean(text))
 
     def _confirm(self, names: tuple[str, ...]) -> None:
         """Judge an answer that ended with the connection: it is whole if the one before it named the same classes."""

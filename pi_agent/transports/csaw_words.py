@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from pi_agent.contract.answers import SUM_TOLERANCE
 from pi_agent.transports.base import Failed, Garbled, LockOut, Throttled, TransportError, Unauthorised
 from pi_agent.transports.limits import retry_after, until_of
 
@@ -36,10 +37,17 @@ def is_granted(line: str) -> bool:
 
 
 def score(line: bytes) -> tuple[str, float] | None:
-    """Class and number of a line `class: score`, None for any other. The number may still be negative or infinite."""
-    name, _, number = text_of(line).rpartition(":")
-    name, number = name.strip(), number.strip()
-    return (name, float(number)) if name and "�" not in name and _NUMBER.fullmatch(number) else None
+    """Class and number of a line `class: score`, None for any other. The number may still be negative or infinite.
+
+    A refusal can look like one: `locked until 12:00` has no blank before the number, `busy; Retry-After: 7` no score.
+    """
+    text = text_of(line)
+    name, _, number = text.rpartition(":")
+    found = _NUMBER.fullmatch(number.strip())
+    if not name.strip() or "�" in name or not number.startswith((" ", "\t")) or found is None:
+        return None
+    value = float(found[0])
+    return None if not 0 <= value <= 1 + SUM_TOLERANCE and refusal(text, "") else (name.strip(), value)
 
 
 def refusal(line: str, said: str) -> TransportError | None:
