@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pi_agent.contract.errors import ConfigError, from_os_error
 from pi_agent.contract.files import atomic_write
+from pi_agent.contract.log import never_show
 from pi_agent.contract.strict import build
 from pi_agent.contract.windows import Period, parse_period, parse_reset
 from pi_agent.errors import NoConfig
@@ -205,4 +206,5 @@ def _one_line(path: Path) -> str:
         raise ConfigError(path=path, reason="the API key file cannot be read as text") from exc
     if not key or len(key) > 4096 or any(c.isspace() for c in key):
         raise ConfigError(path=path, reason="the file must hold exactly one key", hint="one line, no spaces")
+    never_show(key)
     return key

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import importlib
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pi_agent.checks.base import FAILED, OK, WARNING, Context, Finding, failed, failed_with
 from pi_agent.contract.errors import Exit, MagpieError, from_os_error
-from pi_agent.contract.log import harmless
+from pi_agent.contract.log import discreet
 
 __all__ = ["CHECKS", "FAILED", "OK", "WARNING", "Context", "Finding", "Result", "exit_code", "run_check"]
 
@@ -41,14 +41,14 @@ class Result:
 
     @property
     def line(self) -> str:
-        """`ok       disk: 12000 MB free`, always one line without control characters."""
+        """`ok       disk: 12000 MB free`, one line."""
         finding = self.finding
         advice = f" - {finding.advice}" if finding.advice else ""
-        return harmless(f"{finding.outcome:7}  {self.name}: {finding.found}{advice}")
+        return f"{finding.outcome:7}  {self.name}: {finding.found}{advice}"
 
 
 def run_check(name: str, context: Context) -> Result:
-    """Run one check. Raises nothing: what goes wrong in it is its finding."""
+    """Run one check. Raises nothing: what goes wrong in it is its finding, without secrets or control characters."""
     try:
         finding = importlib.import_module(f"{__name__}.{name}").check(context)
     except MagpieError as exc:
@@ -60,7 +60,7 @@ def run_check(name: str, context: Context) -> Result:
     except Exception as exc:  # a crash of one check must not hide the others
         found = f"the check itself crashed: {type(exc).__name__}: {exc}"
         finding = failed(found, "this is a bug or a broken installation: please report it", Exit.BUG)
-    return Result(name, finding)
+    return Result(name, replace(finding, found=discreet(finding.found), advice=discreet(finding.advice)))
 
 
 def exit_code(results: list[Result]) -> Exit:

@@ -81,7 +81,9 @@ class Context:
     @contextlib.contextmanager
     def database(self) -> Iterator[sqlite3.Connection]:
         """The database for reading only, as it is: nothing is migrated, repaired or created. Raises `sqlite3.Error`."""
-        connection = sqlite3.connect(f"{self.home.database.as_uri()}?mode=ro", uri=True, timeout=5.0)
+        path = self.home.database
+        frozen = "&immutable=1" if _cannot_change(path) else ""
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro{frozen}", uri=True, timeout=5.0)
         try:
             connection.row_factory = sqlite3.Row
             yield connection
@@ -94,3 +96,12 @@ class Context:
             return self.root.joinpath(*parts).read_text(encoding="utf-8", errors="replace")
         except OSError:
             return None
+
+
+def _cannot_change(database: Path) -> bool:
+    """True on a read-only file system, where SQLite could not even make the files it wants beside a database."""
+    try:
+        frozen = bool(os.statvfs(database).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+    return frozen and not database.with_name(database.name + "-wal").exists()

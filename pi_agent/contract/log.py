@@ -14,6 +14,8 @@ import time
 
 _SYSLOG_LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_SHORTEST_SECRET = 4
+"""A shorter one would be found in every other word."""
 MAX_VALUE = 500
 """A value longer than so many characters is cut: a server's error page does not belong into the journal."""
 
@@ -34,7 +36,7 @@ def _value(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return repr(round(value, 6))
-    text = str(value)
+    text = _without_secrets(str(value))
     if len(text) > MAX_VALUE:
         text = text[:MAX_VALUE] + "..."
     if text and text.isprintable() and not set(text) & set(" \"'=\\"):
@@ -54,6 +56,26 @@ def _escape(character: str) -> str:
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
+_secrets: set[str] = set()
+
+
+def never_show(secret: str) -> None:
+    """From now on no log line and no error message of this process shows `secret`, not even if a server repeats it."""
+    if len(secret) >= _SHORTEST_SECRET:
+        _secrets.add(secret)
+
+
+def discreet(text: str) -> str:
+    """`text` without the secrets of this process, on one printable line: fit for a log, a terminal or a report."""
+    return harmless(_without_secrets(text))
+
+
+def _without_secrets(text: str) -> str:
+    for secret in _secrets:
+        text = text.replace(secret, "[secret]")
+    return text
+
+
 class PlainFormatter(logging.Formatter):
     """`2026-11-21T03:20:40Z WARNING pi_agent.oracle: text`, for people. A record is one line, however it was made."""
 
@@ -63,11 +85,11 @@ class PlainFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The record without its traceback, on one line."""
-        return harmless(super().formatMessage(record))
+        return discreet(super().formatMessage(record))
 
     def format(self, record: logging.LogRecord) -> str:
         """One record; only a traceback of our own has further lines."""
-        return "\n".join(harmless(line) for line in super().format(record).split("\n"))
+        return "\n".join(discreet(line) for line in super().format(record).split("\n"))
 
 
 class JournalFormatter(PlainFormatter):

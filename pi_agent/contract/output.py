@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from pi_agent.contract.errors import Exit, MagpieError, from_os_error
-from pi_agent.contract.log import harmless
+from pi_agent.contract.log import discreet
 from pi_agent.contract.log import start_logging as start_logging
 
 
@@ -52,11 +52,11 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> list[str]:
 
 
 def _report(error: dict[str, Any], as_json: bool) -> None:
-    body = error["error"]
+    body = {k: discreet(v) if isinstance(v, str) else v for k, v in error["error"].items()}
     if as_json:
-        line = json.dumps(error)
+        line = json.dumps({"error": body})
     else:
-        line = f"error: {harmless(body['message'])}" + (f"\n  hint: {harmless(body['hint'])}" if body["hint"] else "")
+        line = f"error: {body['message']}" + (f"\n  hint: {body['hint']}" if body["hint"] else "")
     with contextlib.suppress(OSError):
         sys.stderr.write(line + "\n")
 
@@ -116,5 +116,6 @@ def run(command: Command, program: str, argv: Sequence[str] | None = None) -> in
             as_json,
         )
         if not as_json:
-            traceback.print_exc()
+            with contextlib.suppress(OSError):
+                sys.stderr.writelines(f"{discreet(line)}\n" for line in traceback.format_exc().splitlines())
         return Exit.BUG

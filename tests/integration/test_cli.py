@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 
 from pi_agent.cli import VERBS, cli
 from pi_agent.contract.output import run
+from tests.support import tiny_model_folder
+from tests.support_agent import Pi, pictures
+from tests.support_hostile import hostile, keep_saying, reply
+from tests.support_server import KEY, serving
 
 HEAVY = ("numpy", "cv2", "PIL", "onnxruntime", "requests", "torch", "onnx", "sqlite3")
 
@@ -79,3 +85,45 @@ def test_the_version_is_the_packages() -> None:
 
     process = subprocess.run([sys.executable, "-m", "pi_agent", "--version"], capture_output=True, text=True)
     assert process.stdout.strip() == f"pi-agent, version {__version__}"
+
+
+# -- logs --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_a_key(tmp_path: Path) -> Pi:
+    """An agent with a key and three pictures in its queue."""
+    for name, text in (("keys", f"pi:{KEY}\n"), ("key", f"{KEY}\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o600)
+    pi = Pi(tmp_path / "home")
+    pi.init("http://127.0.0.1:9", 50, "--period", "366d", "--api-key-file", tmp_path / "key")
+    pi.done("add", pictures(tmp_path / "photos", 3))
+    return pi
+
+
+@pytest.mark.parametrize("journal", [False, True])
+def test_the_logs_of_a_whole_run_hold_no_key_and_no_picture(with_a_key: Pi, tmp_path: Path, journal: bool) -> None:
+    environment = {"JOURNAL_STREAM": "8:4711"} if journal else {}
+    with serving(tiny_model_folder(tmp_path / "tiny"), "--api-keys", tmp_path / "keys") as served:
+        ended = with_a_key.run("-v", "collect", PI_AGENT_ORACLE_URL=served.url, **environment)
+    assert ended.code == 0, ended.stderr
+    lines = ended.stderr.splitlines()
+    assert len([line for line in lines if "settled" in line]) >= 3, "-v tells every step"
+    head = r"<[2-7]>\S+: " if journal else r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (DEBUG|INFO|WARNING|ERROR) \S+: "
+    assert all(re.match(head, line) and line.isprintable() and len(line) < 1000 for line in lines), ended.stderr
+    assert KEY not in ended.stderr + ended.stdout and "JFIF" not in ended.stderr
+
+
+def test_an_oracle_that_repeats_the_key_or_sends_escape_codes_gets_neither_into_the_logs(with_a_key: Pi) -> None:
+    body = json.dumps({"error": f"\x1b[2J bad key {KEY}\r\n<0>forged"}).encode()
+    with hostile(keep_saying(reply(422, body))) as server:
+        for more in ((), ("--json",)):
+            ended = with_a_key.run("-v", "collect", *more, PI_AGENT_ORACLE_URL=server.url, JOURNAL_STREAM="8:4711")
+            assert ended.code != 0 or server.asked, "it was asked"
+            assert KEY not in ended.stderr + ended.stdout
+            assert "\x1b" not in ended.stderr and "forged" in ended.stderr
+            assert not [line for line in ended.stderr.splitlines() if line.startswith("<0>")]
+            with_a_key.done("add", with_a_key.home.parent / "photos")
+        checks = with_a_key.run("doctor", "--json", PI_AGENT_ORACLE_URL=server.url)
+    assert KEY not in checks.stdout + checks.stderr

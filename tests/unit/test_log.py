@@ -12,7 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi_agent.contract.log import MAX_VALUE, JournalFormatter, PlainFormatter, event, harmless, start_logging
+from pi_agent.contract import log as log_module
+from pi_agent.contract.log import (
+    MAX_VALUE,
+    JournalFormatter,
+    PlainFormatter,
+    discreet,
+    event,
+    harmless,
+    never_show,
+    start_logging,
+)
 
 NASTY = "\x1b[2J\x07\n\r\t\x85\u2028\u202e\x00\ud800\x9b"
 
@@ -119,3 +129,19 @@ def test_a_terminal_gets_no_priorities_though_it_inherited_the_variable(
     start_logging()
     logging.getLogger("x").warning("hello")
     assert terminal.getvalue().endswith(" WARNING x: hello\n") and "<" not in terminal.getvalue()
+
+
+@pytest.mark.parametrize("secret", ["0123456789abcdef", 'q"uo\\te', "=x y="])
+def test_a_secret_is_shown_nowhere_even_if_a_server_repeats_it(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+    monkeypatch.setattr(log_module, "_secrets", set())
+    never_show(secret)
+    never_show("ab")
+    assert event("said", what=f"<{secret}>") == "said what=<[secret]>"
+    assert event("said", what="x" * (MAX_VALUE - 3) + secret).find(secret[:3]) == -1, "not even its beginning"
+    assert PlainFormatter().format(record("%s and ab", secret)).endswith(": [secret] and ab")
+    assert discreet(f"{secret}\n{secret}") == "[secret]\\n[secret]"
+    try:
+        raise ValueError(secret)
+    except ValueError:
+        failed = record("it", exc_info=sys.exc_info())
+    assert secret not in JournalFormatter().format(failed)
