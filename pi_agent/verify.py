@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle, islice, product
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,62 @@ class Verdict:
     seconds: float
     is_claimed_model: bool
 
+    def as_dict(self) -> dict[str, Any]:
+        """The keys of the command contract; the key and its rules are not among them."""
+        return {
+            "verdict": self.verdict,
+            "p_value": self.evidence.p_value,
+            "p_floor": self.evidence.floor,
+            "alpha": self.alpha,
+            "rules": len(self.rules),
+            "hits": self.evidence.hits,
+            "queries": self.queries,
+            "suspect_sha256": self.suspect_sha256,
+            "claim_sha256": self.claim_sha256,
+            "is_claimed_model": self.is_claimed_model,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(frozen=True)
+class Case:
+    """A claim with its rules and its pictures, ready to judge any number of suspects."""
+
+    claim: Claim
+    claim_sha256: str
+    rules: tuple[Rule, ...]
+    pictures: Mapping[str, list[Pixels]]
+    alpha: float
+
+    def judge(self, suspect_path: Path) -> Verdict:
+        """Inspect one untrusted ONNX file, run it in a limited child and count its hits. Raises `RefusedModel` (65)."""
+        started = time.monotonic()
+        suspect = Suspect(suspect_path)
+        shown = composites(self.claim, self.rules, self.pictures)
+        scores = suspect.scores(shown, len(self.claim.key.classes), self.claim.input)
+        evidence = key_randomisation_test(self.rules, self.claim.key.classes, np.split(scores, len(self.rules)))
+        return Verdict(
+            evidence.verdict(self.alpha),
+            evidence,
+            self.rules,
+            self.alpha,
+            len(scores),
+            suspect.sha256,
+            self.claim_sha256,
+            time.monotonic() - started,
+            suspect.sha256 == self.claim.model_sha256,
+        )
+
+
+def open_case(claim_path: Path, carriers: Path | None = None, alpha: float | None = None) -> Case:
+    """Read a claim and its pictures, or those in the judge's own folder `carriers`. Raises `RefusedInput` (65)."""
+    claim_bytes = read_limited(claim_path, MAX_JSON_BYTES)
+    claim = parse_claim(claim_bytes, str(claim_path))
+    rules = draw_rules(claim.key)
+    needed = {name for rule in rules for name in (rule.first, rule.second)}
+    pictures = load_carriers(in_folder(carriers) if carriers else in_claim(claim, claim_path.parent), needed)
+    return Case(claim, sha256_hex(claim_bytes), rules, pictures, claim.key.alpha if alpha is None else alpha)
+
 
 def verify_file(
     suspect_path: Path, claim_path: Path, carriers: Path | None = None, alpha: float | None = None
@@ -51,26 +108,8 @@ def verify_file(
     Raises `RefusedModel` or `RefusedInput` (65).
     """
     started = time.monotonic()
-    claim_bytes = read_limited(claim_path, MAX_JSON_BYTES)
-    claim = parse_claim(claim_bytes, str(claim_path))
-    suspect = Suspect(suspect_path)
-    rules = draw_rules(claim.key)
-    needed = {name for rule in rules for name in (rule.first, rule.second)}
-    pictures = load_carriers(in_folder(carriers) if carriers else in_claim(claim, claim_path.parent), needed)
-    scores = suspect.scores(composites(claim, rules, pictures), len(claim.key.classes), claim.input)
-    evidence = key_randomisation_test(rules, claim.key.classes, np.split(scores, len(rules)))
-    level = claim.key.alpha if alpha is None else alpha
-    return Verdict(
-        evidence.verdict(level),
-        evidence,
-        rules,
-        level,
-        len(scores),
-        suspect.sha256,
-        sha256_hex(claim_bytes),
-        time.monotonic() - started,
-        suspect.sha256 == claim.model_sha256,
-    )
+    verdict = open_case(claim_path, carriers, alpha).judge(suspect_path)
+    return replace(verdict, seconds=time.monotonic() - started)
 
 
 def composites(claim: Claim, rules: tuple[Rule, ...], carriers: Mapping[str, list[Pixels]]) -> Iterator[Pixels]:
