@@ -6,6 +6,7 @@ from functools import cached_property, partial
 
 from pi_agent.clock import Clock
 from pi_agent.config import Config, load_config, read_api_key
+from pi_agent.errors import LostDatabase
 from pi_agent.interruption import Interruption
 from pi_agent.oracle import Oracle
 from pi_agent.paths import Home, find_home
@@ -23,6 +24,8 @@ class Agent:
     def __init__(self, home: Home, config: Config, clock: Clock | None = None) -> None:
         self.home, self.config, self.clock = home.create(), config, clock or Clock()
         self.stop = Interruption()
+        if home.lock.exists() and not home.database.exists():
+            raise LostDatabase(path=home.database, lock=home.lock)  # a new ledger would grant the budget once more
         self.database = Database(home.database)
         self.oracle_id = f"{config.oracle.protocol}:{config.oracle.url.rstrip('/')}"
         self.ledger = Ledger(
@@ -48,9 +51,7 @@ class Agent:
         """The one way to spend a query; reads the API key only now."""
         key, asked = read_api_key(self.config.oracle), self.config.oracle
         connect = partial(open_transport, self.config, key)
-        return Oracle(
-            self.ledger, self.labels, connect, self.clock, asked.attempts, asked.in_flight, stop=self.stop
-        )
+        return Oracle(self.ledger, self.labels, connect, self.clock, asked.attempts, asked.in_flight, stop=self.stop)
 
     def start_run(self) -> int:
         """Note the start of a run and return its number."""

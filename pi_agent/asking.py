@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pi_agent.clock import Clock
-from pi_agent.contract.answers import Answer, BadAnswer, parse_scores
+from pi_agent.contract.answers import Answer, BadAnswer, parse_answer
 from pi_agent.contract.errors import MagpieError
 from pi_agent.contract.images import QueryImage
 from pi_agent.contract.log import event
@@ -44,12 +44,15 @@ class NoAnswer(Exception):
 
 @dataclass
 class Question:
-    """An image on its way to an answer. `due`: when it may be tried again, seconds since 1970."""
+    """An image on its way to an answer; `why`: what went wrong the last time.
+
+    `before`: how many attempts of the stream had come back when this one was sent.
+    """
 
     image: QueryImage
     tries: int = 0
-    due: float = 0.0
     why: str = ""
+    before: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,10 @@ class Asking:
         self._images, self._landed, self._bounds = images, landed, bounds
         self._under_way: dict[int, Question] = {}
         self._ready: list[Question] = []
-        self._again: list[Question] = []
         self._not_before = 0.0
         self._hold: Exception | None = None
         self._end: MagpieError | None = None
+        self._came_back = 0
         self.sent = 0
 
     @property
@@ -108,13 +111,12 @@ class Asking:
         if hold is not None:
             return hold
         if self._over():
-            for question in (*self._again, *self._ready):
+            for question in self._ready:
                 if question.tries:  # and no query or time is left to try it again
                     failed = f"{question.tries} attempts failed, the last: {question.why}"
                     self._landed(question.image, NoAnswer(failed))
             return None
-        due = [q.due for q in (*self._again, *self._ready)]
-        return max(self._not_before, min(due)) - self._clock.now() if due else None
+        return self._not_before - self._clock.now() if self._ready else None
 
     def turn(self, patience: float | None = None, sending: bool = True) -> None:
         """Wait for what comes back, unless something may go out at once; write both down; let it go out."""
@@ -141,10 +143,6 @@ class Asking:
         """Have questions ready before a place is free for them: images come from a slow card."""
         if self._end is not None or self._over():
             return
-        now = self._clock.now()
-        due = [q for q in self._again if q.due <= now]
-        self._again = [q for q in self._again if q.due > now]
-        self._ready = due + self._ready
         while len(self._ready) < self._pacing.width and (image := next(self._images, None)) is not None:
             self._ready.append(Question(image))
 
@@ -173,6 +171,7 @@ class Asking:
         for question in self._ready[:places]:
             attempt = turn.reserve(question.image.sha256)
             turn.mark_sent(attempt)
+            question.before = self._came_back
             taken.append((attempt, question))
         del self._ready[: len(taken)]
         self.sent += len(taken)
@@ -184,22 +183,24 @@ class Asking:
         """Write down how an attempt ended; returns the image and its outcome where that is the last word on it."""
         question, outcome = self._under_way.pop(landing.attempt), landing.outcome
         question.tries += 1
+        overtaken = self._came_back - question.before
+        self._came_back += 1
         try:
             if isinstance(outcome, BaseException):
                 raise outcome
-            answer = parse_scores(outcome.payload, self._known)
+            answer = parse_answer(outcome.payload, self._known)
         except NotSent as exc:
             turn.refund(landing.attempt, str(exc))
             self.sent -= 1
             return self._try_again(question, exc, Unreachable(url=self._url, reason=exc))
         except TransportError as exc:
-            turn.close_unanswered(landing.attempt, str(exc), exc.server)
+            turn.close_unanswered(landing.attempt, str(exc), exc.server, overtaken)
             return self._failed(turn, question, exc)
         except BadAnswer as exc:
             server = outcome.server if isinstance(outcome, Reply) else None
-            turn.close_unanswered(landing.attempt, f"unusable: {exc}", server)
+            turn.close_unanswered(landing.attempt, f"unusable: {exc}", server, overtaken)
             return self._give_up(question, NoAnswer(f"unusable answer: {exc}"))
-        turn.settle(landing.attempt, answer, outcome.server)
+        turn.settle(landing.attempt, answer, outcome.server, overtaken)
         self._known = self._known or answer.classes
         self._pacing.answered()
         return [(question.image, answer)]
@@ -208,7 +209,6 @@ class Asking:
         if isinstance(exc, Failed):
             return self._try_again(question, exc, None)
         if isinstance(exc, Throttled) and exc.retry_after <= PATIENCE:
-            self._not_before = self._clock.now() + exc.retry_after
             return self._try_again(question, exc, None, exc.retry_after)
         if isinstance(exc, Throttled | LockOut):
             until = exc.until if isinstance(exc, LockOut) else self._clock.now() + exc.retry_after
@@ -224,7 +224,11 @@ class Asking:
     def _try_again(
         self, question: Question, exc: TransportError, end: MagpieError | None, seconds: float | None = None
     ) -> list[tuple[QueryImage, Outcome]]:
-        """Put it back with a pause, or give up after the last attempt; `end` is what that means for all others."""
+        """Put it back, or give up after the last attempt; `end` is what that means for all others.
+
+        The pause is for all: a failure says more of the oracle than of the image. And the most tried goes first, so
+        that a sick oracle is known after few images, not after a first attempt at many.
+        """
         self._pacing.failed()
         question.why = str(exc)
         if question.tries >= self._attempts:
@@ -233,8 +237,8 @@ class Asking:
                 return []
             return self._give_up(question, NoAnswer(f"{question.tries} attempts failed, the last: {exc}"))
         pause = self._pacing.pause(question.tries) if seconds is None else seconds
-        question.due = self._clock.now() + pause
-        self._again.append(question)
+        self._not_before = max(self._not_before, self._clock.now() + pause)
+        self._ready = sorted([question, *self._ready], key=lambda q: -q.tries)
         log.warning(event("retry", image=question.image.sha256[:12], tries=question.tries, why=exc, pause=pause))
         return []
 

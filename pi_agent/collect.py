@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 _ONCE = Wish()
 
+
 @dataclass
 class Summary:
     """What a run did. `sent`: queries spent, `settled`: answers stored, `cached`: wanted no query, `failed`: images."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pi_agent.contract.errors import ConfigError, Exit, MagpieError, StorageError
 
 
@@ -19,6 +21,15 @@ class DamagedDatabase(StorageError):
     )
 
 
+class LostDatabase(DamagedDatabase):
+    """{path}: the database is missing, although queries were spent from here: nobody knows how many"""
+
+    hint = "restore a backup; or wait until the quota's window has ended, delete {lock} and start anew"
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(hint=self.hint.format(**fields), **fields)
+
+
 class Busy(MagpieError):
     """another pi-agent (process {pid}) is spending queries from {path}"""
 
@@ -31,6 +42,11 @@ class BudgetSpent(MagpieError):
 
     exit_code = Exit.TRY_TOMORROW
     hint = "run the same command again in the next window; nothing above the budget was sent"
+
+    @property
+    def told_by_oracle(self) -> bool:
+        """True where our own quota would allow more, but the oracle said that nothing is left."""
+        return bool(self.fields["told_by_oracle"])
 
 
 class LockedOut(MagpieError):

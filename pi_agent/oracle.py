@@ -18,7 +18,7 @@ from pi_agent.contract.images import QueryImage
 from pi_agent.contract.log import event
 from pi_agent.contract.windows import iso
 from pi_agent.crew import Crew
-from pi_agent.errors import ClockDoubt, LockedOut, NotAuthorised, OracleFailing, Unreachable
+from pi_agent.errors import BudgetSpent, ClockDoubt, LockedOut, NotAuthorised, OracleFailing, Unreachable
 from pi_agent.interruption import Interruption
 from pi_agent.pacing import Pacing
 from pi_agent.store.labels import Labels
@@ -58,6 +58,7 @@ class Oracle:
         self._pacing = Pacing(in_flight, jitter)
         self._stop = stop or Interruption()
         self._vouched = False
+        self._probed_at = -1
         self._asking: Asking | None = None
         self._sent_before = 0
 
@@ -138,6 +139,9 @@ class Oracle:
             self._open_window()
         elif isinstance(obstacle, TooSoon):
             self._sleep(obstacle.wait)
+        elif isinstance(obstacle, BudgetSpent) and obstacle.told_by_oracle and self._probed_at != self.sent:
+            # What it said while several queries were under way was taken at its worst. Now nothing is: ask once more.
+            self._hear(self._probe())
         elif isinstance(obstacle, Exception):
             raise obstacle
         else:
@@ -170,9 +174,14 @@ class Oracle:
             raise ClockDoubt(reason=f"not synchronized; our clock says {iso(after)}, the oracle {other}")
         self._ledger.open_window(trusted_by)
         self._vouched = True
-        left = None if probe.server is None else probe.server.remaining
-        log.info(event("window-open", trusted_by=trusted_by, server_remaining=left))
+        log.debug(event("window-open", trusted_by=trusted_by))
+        self._hear(probe)
+
+    def _hear(self, probe: Probe) -> None:
+        """Take in what the oracle says is left while nothing is under way."""
+        self._probed_at = self.sent
         if probe.server is not None:
+            log.debug(event("oracle-says", remaining=probe.server.remaining, reset_in=probe.server.reset_in))
             self._ledger.note_server(probe.server)
 
     def _probe(self) -> Probe:

@@ -14,11 +14,14 @@ BREAKER = 3
 
 
 class Pacing:
-    """`width` queries may be under way: one after a failure, doubled with every answer up to `in_flight`."""
+    """`width` queries may be under way: one at first and after a failure, doubled with every answer up to `in_flight`.
+
+    Whether an oracle is well, knows our key and has not locked us out, is found out with a single query.
+    """
 
     def __init__(self, in_flight: int, jitter: Callable[[], float] = random.random) -> None:
         self._in_flight, self._jitter = in_flight, jitter
-        self.width = in_flight
+        self.width = 1
         self._fruitless = 0
 
     def answered(self) -> None:

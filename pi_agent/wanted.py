@@ -112,6 +112,8 @@ class Wanted:
         if self.repeats > 1:
             self.alike = self._agent.labels.answers_alike()
             if self.alike:
-                log.warning(event("oracle-repeats-itself", advice="its answers carry no noise; each image is asked once"))
+                log.warning(
+                    event("oracle-repeats-itself", advice="its answers carry no noise; each image is asked once")
+                )
                 self.repeats = 1
                 self._again = deque()

@@ -98,19 +98,24 @@ class Accounting:
         ).fetchone()
         return Charge(int(closed), int(in_flight), int(reserved))
 
-    def left(self, tx: sqlite3.Connection, window: Window) -> int:
-        """What may still be reserved in `window`; below zero where the oracle gave us less than was spent."""
+    def left(self, tx: sqlite3.Connection, window: Window) -> tuple[int, int]:
+        """What may still be reserved in `window`: in all, and by our own quota alone.
+
+        Below zero where the oracle gave us less than was spent.
+        """
         row = tx.execute(
             "SELECT ceiling FROM budget_window WHERE oracle=? AND start=?", (self.key, window.start)
         ).fetchone()
         allowed = self.quota if row is None or row[0] is None else min(self.quota, int(row[0]))
-        return allowed - self.charge(tx, window).total
+        total = self.charge(tx, window).total
+        return allowed - total, self.quota - total
 
-    def note_server(self, tx: sqlite3.Connection, now: float, server: ServerBudget | None) -> None:
+    def note_server(self, tx: sqlite3.Connection, now: float, server: ServerBudget | None, overtaken: int = 0) -> None:
         """Lower what the window allows to what the oracle says is left.
 
-        The oracle may or may not have counted what is in flight, so the ceiling is what is closed plus what it says is
-        left: never above the truth. Answers overtake each other; the least that it said is the latest.
+        The ceiling is what the oracle had certainly counted when it spoke, plus what it said was left: never above the
+        truth. Not certain is what is in flight, and what closed while this answer was on its way: `overtaken`. Answers
+        overtake each other, so the least that it said is the latest.
         """
         window = self.window(tx, now)
         if server is None or abs(now + server.reset_in - window.start) <= self.skew + 1:
@@ -119,7 +124,14 @@ class Accounting:
         tx.execute(
             "UPDATE budget_window SET ceiling=?, server_remaining=? "
             "WHERE oracle=? AND start=? AND coalesce(server_remaining, ?) >= ?",
-            (self.charge(tx, window).closed + remaining, remaining, self.key, window.start, remaining, remaining),
+            (
+                self.charge(tx, window).closed - overtaken + remaining,
+                remaining,
+                self.key,
+                window.start,
+                remaining,
+                remaining,
+            ),
         )
 
     def locked_until(self, tx: sqlite3.Connection) -> float:

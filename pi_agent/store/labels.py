@@ -102,6 +102,7 @@ class Labels:
                 np.stack([_vector(a["vector"]) for a in answers]),
                 tuple(iso(a["answered_at"]) for a in answers),
                 tuple(a["attempt"] for a in answers),
+                answers[0]["kind"],
             )
 
     def _rows_of(self, sha256: str) -> list[sqlite3.Row]:

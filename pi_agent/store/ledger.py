@@ -65,7 +65,7 @@ class Ledger:
                 "AND reserved_at<?",
                 (self._books.key, window.start, window.start, window.end),
             ).fetchone()[0]
-            left = 0 if locked > now else max(0, self._books.left(tx, window))
+            left = 0 if locked > now else max(0, self._books.left(tx, window)[0])
             return Budget(
                 label(window, self._period),
                 self.quota,

@@ -53,11 +53,12 @@ class Turn:
             raise LockedOut(until=iso(locked))
         if self._fell_back or not self._books.is_open(self._tx, window):
             raise WindowNotOpen
-        room = self._books.left(self._tx, window) + own
+        room, by_quota = (left + own for left in self._books.left(self._tx, window))
         if room - keep < 1:
             kept = f", {keep} of them kept in reserve," if room > 0 else ""
-            raise BudgetSpent(quota=self._books.quota, kept=kept, resets_at=iso(window.end))
-        earlier = [(self._books.left(self._tx, w) + own, w.end) for w in self._books.still_possible(self.now)]
+            told = room < by_quota
+            raise BudgetSpent(quota=self._books.quota, kept=kept, resets_at=iso(window.end), told_by_oracle=told)
+        earlier = [(self._books.left(self._tx, w)[0] + own, w.end) for w in self._books.still_possible(self.now)]
         if full := [end for left, end in earlier if left < 1]:
             raise TooSoon(full[-1] + self._books.skew - self.now)
         return min([room - keep, *(left for left, _ in earlier)])
@@ -79,8 +80,11 @@ class Turn:
 
     # -- closing ---------------------------------------------------------------------------------------------------
 
-    def settle(self, attempt: int, answer: Answer, server: ServerBudget | None) -> None:
-        """Store the answer and close the attempt. The first answer says which classes the oracle has."""
+    def settle(self, attempt: int, answer: Answer, server: ServerBudget | None, overtaken: int = 0) -> None:
+        """Store the answer and close the attempt. The first answer says which classes the oracle has.
+
+        `overtaken`: attempts that were closed while this one was under way.
+        """
         self._move(attempt, "sent", "settled", closed_at=self._ended(attempt), outcome="answered")
         self._tx.execute(
             "UPDATE oracle SET classes=? WHERE id=? AND classes IS NULL",
@@ -91,12 +95,12 @@ class Turn:
             "SELECT id, oracle, image, ?, ?, ? FROM attempt WHERE id=?",
             (answer.kind, answer.vector.astype(np.dtype("<f4")).tobytes(), self.now, attempt),
         )
-        self.note_server(server)
+        self.note_server(server, overtaken)
 
-    def close_unanswered(self, attempt: int, why: str, server: ServerBudget | None = None) -> None:
+    def close_unanswered(self, attempt: int, why: str, server: ServerBudget | None = None, overtaken: int = 0) -> None:
         """The query was sent and brought no usable answer: it stays spent."""
         self._move(attempt, "sent", "sent", closed_at=self._ended(attempt), outcome=why[:500])
-        self.note_server(server)
+        self.note_server(server, overtaken)
 
     def refund(self, attempt: int, why: str) -> None:
         """Give an open query back: only where it is certain that no byte left this machine."""
@@ -104,9 +108,9 @@ class Turn:
         before = "sent" if state == "sent" else "reserved"
         self._move(attempt, before, "refunded", closed_at=self.now, outcome=why[:500])
 
-    def note_server(self, server: ServerBudget | None) -> None:
+    def note_server(self, server: ServerBudget | None, overtaken: int = 0) -> None:
         """Take in what the oracle says is left; it can only lower what the ledger allows."""
-        self._books.note_server(self._tx, self.now, server)
+        self._books.note_server(self._tx, self.now, server, overtaken)
 
     def lock_out(self, until: float | None) -> float:
         """The oracle locked us out: nothing more until `until`, or until the window ends where it does not say.

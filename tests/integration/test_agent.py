@@ -21,6 +21,7 @@ from training_host.predictor import load_predictor
 
 YEAR = ("--period", "366d")
 COLLECT = {"schema", "sent", "settled", "cached", "failed", "remaining", "queue", "day"}
+COLLECT |= {"near_duplicates", "oracle_repeats_itself"}
 BUDGET = {"schema", "day", "quota", "spent", "reserved", "refunded", "remaining", "resets_at", "locked_until"}
 QUERY = {"schema", "classes", "scores", "label", "cached", "sha256"}
 
