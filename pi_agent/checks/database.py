@@ -18,25 +18,30 @@ _LARGE_WAL = 64_000_000
 _NEWEST = 40
 _DAMAGED = (
     'do not delete it: it is the proof of what was spent. Restore a backup (made with: sqlite3 agent.db "VACUUM INTO '
-    "'backup.db'\"), or move it away and start anew tomorrow, when the oracle's count begins anew too"
+    "'backup.db'\"); without one wait until the quota's window has ended, move it and {lock} away and start anew"
 )
+_LOST = "restore a backup; without one wait until the quota's window has ended, delete {lock} and start anew"
 
 
 def check(context: Context) -> Finding:
     """Exit 74 for a database that is damaged or not ours."""
     path = context.home.database
+    lock = context.home.lock
     if not path.exists():
-        return passed("there is none yet")
+        if not lock.exists():
+            return passed("there is none yet")
+        found = f"{path} is missing, although queries were spent from here"
+        return failed(found, _LOST.format(lock=lock), Exit.STORAGE)
     try:
         with storage_errors(path), context.database() as database:
             check_owner(database, path)
             lines = "\n".join(row[0] for row in database.execute("PRAGMA quick_check(3)")).splitlines()
             broken = [line for line in lines if line != "ok" and not line.startswith("***")]
             if broken:
-                return failed(f"{path} is damaged: {'; '.join(broken)}", _DAMAGED, Exit.STORAGE)
+                return failed(f"{path} is damaged: {'; '.join(broken)}", _DAMAGED.format(lock=lock), Exit.STORAGE)
             return _books(context, database)
     except DamagedDatabase as exc:
-        advice = exc.advice if exc.advice != DamagedDatabase.hint else _DAMAGED
+        advice = exc.advice if exc.advice != DamagedDatabase.hint else _DAMAGED.format(lock=lock)
         return failed(str(exc), advice, Exit.STORAGE)
     except MagpieError as exc:
         return failed_with(exc)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 
 from pi_agent.cli import VERBS, cli
 from pi_agent.contract.output import run
+from pi_agent.store.lock import spender_lock
 from tests.support import tiny_model_folder
 from tests.support_agent import Pi, pictures
 from tests.support_hostile import hostile, keep_saying, reply
@@ -85,6 +89,39 @@ def test_the_version_is_the_packages() -> None:
 
     process = subprocess.run([sys.executable, "-m", "pi_agent", "--version"], capture_output=True, text=True)
     assert process.stdout.strip() == f"pi-agent, version {__version__}"
+
+
+def test_status_tells_who_is_collecting_the_size_of_the_log_and_the_next_run(tmp_path: Path) -> None:
+    pi = Pi(tmp_path / "home")
+    pi.init("http://127.0.0.1:9", 50)
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text("#!/bin/sh\necho @4102444800\n")
+    systemctl.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    planned = "2100-01-01T00:00:00Z" if Path("/run/systemd/system").is_dir() else None
+    status = pi.done("status", PATH=path)
+    assert status["next_run"] == planned
+    assert status["collector"] == {"running": False, "pid": None} and status["locked_until"] is None
+    assert status["database_mb"] > 0 and status["wal_mb"] >= 0
+    with spender_lock(pi.home / "spender.lock"):
+        assert pi.done("status")["collector"] == {"running": True, "pid": os.getpid()}
+        text = pi.run("status").stdout
+    assert f"running   yes, process {os.getpid()}" in text and "last run  never" in text
+
+
+def test_status_tells_a_lock_out_and_an_interrupted_run_from_one_at_work(tmp_path: Path) -> None:
+    pi = Pi(tmp_path / "home")
+    pi.init("http://127.0.0.1:9", 50)
+    pi.done("status")
+    with contextlib.closing(sqlite3.connect(pi.home / "agent.db")) as database:
+        database.execute("UPDATE oracle SET locked_until=4102444800")
+        database.execute("INSERT INTO run (started_at) VALUES (1795219200)")
+        database.commit()
+    assert pi.done("status")["locked_until"] == "2100-01-01T00:00:00Z"
+    assert "locked    out until 2100-01-01T00:00:00Z" in pi.run("status").stdout
+    assert pi.done("status")["last_run"]["outcome"] == "interrupted"
+    with spender_lock(pi.home / "spender.lock"):
+        assert pi.done("status")["last_run"]["outcome"] == "running"
 
 
 # -- logs --------------------------------------------------------------------------------------------------------------
