@@ -27,10 +27,10 @@ def check(context: Context) -> Finding:
     """Exit 74 for a database that is damaged or not ours."""
     path = context.home.database
     lock = context.home.lock
-    if not path.exists():
+    if not path.exists() or path.stat().st_size == 0:
         if not lock.exists():
             return passed("there is none yet")
-        found = f"{path} is missing, although queries were spent from here"
+        found = f"{path} is missing or empty, although queries were spent from here"
         return failed(found, _LOST.format(lock=lock), Exit.STORAGE)
     try:
         with storage_errors(path), context.database() as database:

@@ -469,12 +469,16 @@ def test_attempts_that_a_killed_run_left_are_told_unless_a_run_is_at_work(pi: Pi
         assert look(context, "database").outcome == "ok"
 
 
-def test_a_database_that_is_gone_after_a_night_is_74(pi: Pi) -> None:
-    (pi.home / "agent.db").unlink()
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_database_that_is_gone_after_a_night_is_74(pi: Pi, empty: bool) -> None:
+    for rest in pi.home.glob("agent.db*"):
+        rest.unlink()
+    if empty:
+        (pi.home / "agent.db").touch()
     checks = report(pi, code=74, PI_AGENT_ORACLE_URL=NOWHERE)
     assert failures(checks) == ["database", "oracle"]
     assert "is missing" in str(checks["database"]["found"]) and "spender.lock" in str(checks["database"]["advice"])
-    assert not (pi.home / "agent.db").exists()
+    assert (pi.home / "agent.db").exists() == empty
 
 
 def test_more_spent_than_the_quota_is_told(pi: Pi, context: Context) -> None:
