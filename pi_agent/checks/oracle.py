@@ -51,12 +51,11 @@ def _judge(context: Context, url: str, probe: Probe, before: float, after: float
         return passed(f"{found}, tells no time")
     # A date of whole seconds, told at an unknown moment of the exchange: what remains is a certain difference.
     difference = max(0.0, before - (probe.date + 1), probe.date - after)
-    found += f", its clock differs by {difference:.0f} s"
-    if difference > _LEAST_SKEW:
-        trusted = context.clock.synchronized()
-        advice = "tell its owner: windows end at another moment there" if trusted else "see the check `clock`"
-        return warning(found, advice)
-    return passed(found)
+    if difference <= _LEAST_SKEW:
+        return passed(f"{found}, its clock agrees")
+    trusted = context.clock.synchronized()
+    advice = "tell its owner: windows end at another moment there" if trusted else "see the check `clock`"
+    return warning(f"{found}, its clock differs by {difference:.0f} s", advice)
 
 
 def _advice(reason: str) -> str:
