@@ -15,7 +15,7 @@ from pi_agent.store.queue import QueuedImage
 
 log = logging.getLogger(__name__)
 
-NEAR_BITS = 4
+NEAR_BITS = 6
 """Hashes that differ in so many of 64 bits are of near-duplicates, where the user does not say otherwise."""
 ENOUGH_TO_JUDGE = 3
 """Answers before a standard error is believed: that of two is mostly luck."""
