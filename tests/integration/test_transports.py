@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pi_agent.config import Config, OracleConfig
+from pi_agent.config import Config, OracleConfig, load_config
 from pi_agent.contract.answers import parse_scores
 from pi_agent.contract.transfer_set import read_transfer_set
+from pi_agent.paths import Home
 from pi_agent.prepare import decode_query
 from pi_agent.transports import open_transport
 from pi_agent.transports.base import Failed, LockOut, NotSent, Throttled, Transport, Unauthorised
@@ -222,3 +223,28 @@ def test_an_agent_whose_key_is_wrong_or_whose_oracle_is_gone_says_so(
         port = closed.getsockname()[1]
     pi.init(f"{'http' if protocol == 'http' else 'tcp'}://127.0.0.1:{port}", 8)
     assert pi.fails("query", tmp_path / "photos" / "000.jpg")["exit"] == 69
+
+
+def test_init_chooses_the_protocol_by_the_address_and_keeps_the_rest(tmp_path: Path) -> None:
+    pi = Pi(tmp_path / "home")
+    pi.init("tcp://oracle.example:9000", 7, "--last-class", "white-glass")
+    with (pi.home / "config.toml").open("a") as file:
+        file.write('\n[http]\npath = "/ask"\n')
+    pi.done("init", "--url", "http://oracle.example")
+    config = load_config(Home(pi.home), {})
+    assert (config.oracle.protocol, config.oracle.last_class, config.budget.daily_quota) == ("http", "white-glass", 7)
+    assert config.http.path == "/ask"
+    for wrong in (("tcp://oracle.example",), ("tcp://oracle.example:9", "--protocol", "http"), ("oracle.example",)):
+        assert pi.fails("init", "--url", *wrong)["exit"] == 78
+
+
+@pytest.mark.parametrize(("arguments", "sent"), [((), 4), (("--last-class", "c2"), 3)])
+def test_an_oracle_that_does_not_say_where_its_answers_end_costs_one_query_more(
+    tmp_path: Path, arguments: tuple[str, ...], sent: int
+) -> None:
+    pi = Pi(tmp_path / "home")
+    with support_hostile_tcp.hostile_tcp(support_hostile_tcp.say(support_hostile_tcp.GOOD)) as oracle:
+        pi.init(oracle.url, 9, *YEAR, *arguments)
+        pi.done("add", pictures(tmp_path / "photos", 3))
+        ended = pi.done("collect", PI_AGENT_ORACLE_IN_FLIGHT="1")
+        assert (ended["settled"], ended["sent"], oracle.asked) == (3, sent, sent)
