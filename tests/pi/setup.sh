@@ -113,7 +113,7 @@ compile() { # emulated imports are slow enough without compiling
 for tool in apt-get dpkg flock sha256sum tar; do
     command -v $tool >/dev/null || stop 69 "$tool is missing (a Debian system is needed)"
 done
-[ -x "$python" ] || stop 69 "$python is missing: run make .venv/installed first"
+[ -x "$python" ] || stop 1 "$python is missing: run make .venv/installed first"
 mkdir -p "$root"
 exec 9>"$root/lock"
 flock 9
