@@ -24,7 +24,7 @@ class Agent:
     def __init__(self, home: Home, config: Config, clock: Clock | None = None) -> None:
         self.home, self.config, self.clock = home.create(), config, clock or Clock()
         self.stop = Interruption()
-        if home.lock.exists() and not home.database.exists():
+        if home.lock.exists() and not (home.database.exists() and home.database.stat().st_size):
             raise LostDatabase(path=home.database, lock=home.lock)  # a new ledger would grant the budget once more
         self.database = Database(home.database)
         self.oracle_id = f"{config.oracle.protocol}:{config.oracle.url.rstrip('/')}"

@@ -90,6 +90,7 @@ def collect(
             summary.stopped_by = exc
         except KeyboardInterrupt:
             agent.end_run(run, summary.settled, "interrupted")
+            write_textfile(agent)
             raise
         _sum_up(agent, summary, wanted)
         agent.end_run(run, summary.settled, summary.stopped_by.kind if summary.stopped_by else "done")

@@ -19,8 +19,8 @@ from pi_agent.contract.errors import Exit
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TOUR = (ROOT / "docs" / "tour-main-job.md").read_text(encoding="utf-8")
-STOPS = re.split(r"^## ", TOUR, flags=re.MULTILINE)
+TOURS = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("tour-*.md"))}
+STOPS = [(name, stop) for name, tour in TOURS.items() for stop in re.split(r"^## ", tour, flags=re.MULTILINE)]
 PROGRAMS = {"pi-agent": pi_agent.cli, "train-host": training_host.cli}
 
 
@@ -47,23 +47,24 @@ def files_in(text: str) -> list[Path]:
     return [ROOT / name for name in dict.fromkeys(re.findall(r"\b((?:pi_agent|training_host)/[\w/]+\.py)\b", text))]
 
 
-def test_every_file_in_the_tour_exists() -> None:
-    assert len(files_in(TOUR)) > 20
-    assert [p for p in files_in(TOUR) if not p.is_file()] == []
+@pytest.mark.parametrize("tour", TOURS)
+def test_every_file_in_a_tour_exists(tour: str) -> None:
+    assert len(files_in(TOURS[tour])) > 20
+    assert [p for p in files_in(TOURS[tour]) if not p.is_file()] == []
 
 
-@pytest.mark.parametrize("stop", STOPS, ids=[s.partition("\n")[0][:30] for s in STOPS])
-def test_every_function_in_the_tour_exists(stop: str) -> None:
+@pytest.mark.parametrize(("tour", "stop"), STOPS, ids=[f"{n}: {s.partition(chr(10))[0][:30]}" for n, s in STOPS])
+def test_every_function_in_a_tour_exists(tour: str, stop: str) -> None:
     mentioned = set(re.findall(r"`([A-Za-z_][\w.]*)\(\)`", stop))
     # A stop may mention a function that an earlier one has shown.
-    shown = TOUR[: TOUR.index(stop) + len(stop)]
+    shown = TOURS[tour][: TOURS[tour].index(stop) + len(stop)]
     known = frozenset().union(*(functions_of(path) for path in files_in(shown)))
     assert mentioned - known == set()
 
 
-def test_the_tour_names_the_three_places_at_its_top() -> None:
-    top = STOPS[0]
-    for place in ("Ledger.mark_sent()", "Quota.admit()", "key_randomisation_test()"):
+def test_the_main_tour_names_the_three_places_at_its_top() -> None:
+    top = TOURS["tour-main-job"].partition("\n## ")[0]
+    for place in ("Turn.mark_sent()", "Quota.admit()", "key_randomisation_test()"):
         assert f"`{place}`" in top
 
 

@@ -23,6 +23,7 @@ CODES = {
     "ConfigError": 78,
     "NoConfig": 78,
     "DamagedDatabase": 74,
+    "LostDatabase": 74,
     "Busy": 75,
     "BudgetSpent": 75,
     "LockedOut": 75,
@@ -32,6 +33,7 @@ CODES = {
     "NotAuthorised": 77,
 }
 FIELDS = {"path": "p", "reason": "r", "url": "u", "quota": 1, "resets_at": "t", "until": "t"}
+FIELDS |= {"pid": "1", "kept": "", "lock": "l"}
 
 
 def outcome(exc: BaseException | int | None, *arguments: str) -> int:
