@@ -50,7 +50,7 @@ class Agent:
     def oracle(self) -> Oracle:
         """The one way to spend a query; reads the API key only now."""
         key, asked = read_api_key(self.config.oracle), self.config.oracle
-        connect = partial(open_transport, self.config, key)
+        connect = partial(open_transport, self.config, key, self.labels.classes())
         return Oracle(self.ledger, self.labels, connect, self.clock, asked.attempts, asked.in_flight, stop=self.stop)
 
     def start_run(self) -> int:

@@ -67,7 +67,8 @@ def collect(
         if refunded or lost:
             log.warning(event("recovered", refunded=refunded, spent_without_answer=lost))
         run = agent.start_run()
-        wanted = Wanted(agent, wish)
+        with agent.stop.welcome():  # hashing a long queue takes a while, and nothing is at stake yet
+            wanted = Wanted(agent, wish)
         summary.cached = agent.queue.count_answered(agent.oracle_id, wanted.repeats)
 
         def landed(image: QueryImage, outcome: Outcome) -> None:

@@ -10,7 +10,16 @@ from typing import TypeVar
 import click
 
 from pi_agent.commands.options import json_option
-from pi_agent.config import PROTOCOLS, Config, OracleConfig, load_config, protocol_of, read_api_key, save_config
+from pi_agent.config import (
+    MAX_IN_FLIGHT,
+    PROTOCOLS,
+    Config,
+    OracleConfig,
+    load_config,
+    protocol_of,
+    read_api_key,
+    save_config,
+)
 from pi_agent.contract.errors import ConfigError
 from pi_agent.contract.output import emit
 from pi_agent.errors import NoConfig
@@ -27,6 +36,8 @@ T = TypeVar("T")
 @click.option("--daily-quota", type=click.IntRange(min=0), help="Queries per period. Default: 0.")
 @click.option("--period", help="24h, 1h, 20s: the quota holds per period. Default: 24h.")
 @click.option("--reset", metavar="HH:MM", help="UTC time the periods start at. Default: 00:00.")
+@click.option("--reserve", type=click.IntRange(min=0), help="Queries per period that collect leaves alone. Default: 0.")
+@click.option("--in-flight", type=click.IntRange(1, MAX_IN_FLIGHT), help="Queries at the same time. Default: 4.")
 @click.option("--api-key-file", type=click.Path(), help="File (chmod 600) with the key; never the key itself.")
 @json_option
 @click.pass_obj
@@ -38,6 +49,8 @@ def command(
     daily_quota: int | None,
     period: str | None,
     reset: str | None,
+    reserve: int | None,
+    in_flight: int | None,
     api_key_file: str | None,
     as_json: bool,
 ) -> None:
@@ -47,8 +60,10 @@ def command(
     protocol = protocol or protocol_of(url)
     try:
         before = _before(place) or Config(OracleConfig(url, protocol))
-        oracle = _changed(before.oracle, url=url, protocol=protocol, api_key_file=key, last_class=last_class)
-        budget = _changed(before.budget, daily_quota=daily_quota, period=period, reset=reset)
+        oracle = _changed(
+            before.oracle, url=url, protocol=protocol, api_key_file=key, last_class=last_class, in_flight=in_flight
+        )
+        budget = _changed(before.budget, daily_quota=daily_quota, period=period, reset=reset, reserve=reserve)
     except ValueError as exc:
         raise ConfigError(path="init", reason=str(exc), hint="see `pi-agent init --help`") from exc
     read_api_key(oracle)
@@ -60,6 +75,8 @@ def command(
         "daily_quota": budget.daily_quota,
         "period": budget.period,
         "reset": budget.reset,
+        "reserve": budget.reserve,
+        "in_flight": oracle.in_flight,
     }
     line = f"{budget.daily_quota} queries per {budget.period} at {url}; next: pi-agent add FOLDER"
     if budget.daily_quota == 0:

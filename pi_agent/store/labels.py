@@ -102,7 +102,7 @@ class Labels:
                 np.stack([_vector(a["vector"]) for a in answers]),
                 tuple(iso(a["answered_at"]) for a in answers),
                 tuple(a["attempt"] for a in answers),
-                answers[0]["kind"],
+                "label" if all(a["kind"] == "label" for a in answers) else "scores",
             )
 
     def _rows_of(self, sha256: str) -> list[sqlite3.Row]:
