@@ -1,18 +1,22 @@
 """Every picture becomes the same 300x300 JPEG everywhere, or is refused with a reason."""
 
+import contextlib
 import io
 import os
 import struct
 import subprocess
 import sys
+import tempfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile, ImageOps
 
 from pi_agent.contract.errors import RefusedImage
 from pi_agent.contract.manifest import InputSpec
@@ -20,6 +24,7 @@ from pi_agent.prepare import (
     decode_picture,
     decode_query,
     encode_query,
+    is_query_image,
     network_input,
     prepare_bytes,
     prepare_file,
@@ -264,3 +269,154 @@ def test_the_networks_input_is_what_the_manifest_says(name: str):
     assert batch[0, :, 5, 5] == pytest.approx((np.array([220, 20, 20]) / 255 - 0.5) / 0.25, abs=1e-5)
     last = network_input(small[None], InputSpec(layout="NHWC"))
     assert last.shape == (1, 64, 64, 3) and last[0, 5, 5] == pytest.approx(np.array([220, 20, 20]) / 255)
+
+
+def by_pillow(data: bytes) -> bytes:
+    """The query image as Pillow alone decodes, turns and encodes it; only the resizing is OpenCV's."""
+    with Image.open(io.BytesIO(data)) as image:
+        pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    if pixels.shape[:2] != (300, 300):
+        shrinks = min(pixels.shape[:2]) >= 300
+        pixels = cv2.resize(pixels, (300, 300), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return encoded(Image.fromarray(pixels), "JPEG", quality=95, subsampling=0)
+
+
+def textured(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Smooth colours with noise on them: every coefficient of the JPEG matters."""
+    rng = np.random.default_rng(seed)
+    smooth = cv2.resize(rng.integers(0, 256, (9, 7, 3), dtype=np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+    return Image.fromarray((smooth.astype(int) + rng.integers(-20, 20, smooth.shape)).clip(0, 255).astype(np.uint8))
+
+
+JPEGS = {
+    "plain": {},
+    "fine colours": {"subsampling": 0},
+    "coarse colours": {"subsampling": 2, "quality": 30},
+    "progressive": {"progressive": True, "optimize": True},
+    "restart markers": {"restart_marker_blocks": 3},
+    "grey": {"mode": "L"},
+    "CMYK": {"mode": "CMYK"},
+    "RGB inside": {"keep_rgb": True},
+}
+
+
+@pytest.mark.parametrize("size", [(400, 300), (611, 433), (300, 300), (600, 600), (123, 77), (1, 1), (301, 2)])
+@pytest.mark.parametrize("options", JPEGS.values(), ids=JPEGS.keys())
+def test_labels_stay_cached_because_the_bytes_are_the_ones_that_pillow_makes(options: dict, size: tuple[int, int]):
+    options = dict(options)
+    data = encoded(textured(*size).convert(options.pop("mode", "RGB")), "JPEG", **options)
+    assert prepare_bytes(data).jpeg == (data if is_query_image(data) else by_pillow(data))
+
+
+@pytest.mark.parametrize("orientation", [*range(11)])
+@pytest.mark.parametrize("form", ["JPEG", "MPO", "PNG", "WEBP", "TIFF"])
+def test_a_turned_picture_is_pixel_for_pixel_what_pillow_turns(orientation: int, form: str):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(textured(410, 330), form, exif=exif)
+    assert prepare_bytes(data).jpeg == by_pillow(data)
+
+
+def test_a_picture_larger_than_one_strip_of_the_conversion_is_not_sheared():
+    data = encoded(textured(1999, 701), "JPEG")
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.array_equal(decode_picture(data), np.asarray(image))
+
+
+@pytest.mark.parametrize("quality", [1, 30, 75, 92, 95, 100])
+def test_opencv_encodes_the_bytes_that_pillow_encodes(quality: int):
+    for seed in range(3):
+        picture = textured(300, 300, seed)
+        ours = encode_query(np.asarray(picture), quality)
+        assert ours == encoded(picture, "JPEG", quality=quality, subsampling=0)
+    upside_down = np.asarray(picture)[::-1]
+    assert encode_query(upside_down) == encode_query(upside_down.copy())
+
+
+@pytest.mark.parametrize("options", JPEGS.values(), ids=JPEGS.keys())
+def test_a_jpeg_that_ends_too_early_is_refused_wherever_it_ends(options: dict, capfd: pytest.CaptureFixture[str]):
+    options = dict(options)
+    data = encoded(textured(64, 48).convert(options.pop("mode", "RGB")), "JPEG", **options)
+    start = data.rindex(b"\xff\xda")
+    for end in [*range(0, start, 7), *range(start, len(data) - 64, 13)]:
+        with pytest.raises(RefusedImage):
+            prepare_bytes(data[:end])
+    with pytest.raises(RefusedImage, match=r"damaged \(image file is truncated \(\d+ bytes not processed\)\)"):
+        prepare_bytes(data[: (start + len(data)) // 2])
+    assert capfd.readouterr() == ("", ""), "libjpeg says nothing of its own"
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_what_damage_does_to_a_jpeg_is_what_it_does_in_pillow_and_nothing_is_printed(choices: st.DataObject):
+    options = dict(choices.draw(st.sampled_from(list(JPEGS.values()))))
+    whole = encoded(textured(64, 48).convert(options.pop("mode", "RGB")), "JPEG", **options)
+    scan = whole.index(b"\xff\xda") + 14
+    data = bytearray(whole)
+    places = st.tuples(st.integers(scan, len(whole) - 1), st.integers(0, 255))
+    for place, value in choices.draw(st.lists(places, min_size=1, max_size=5)):
+        data[place] = value
+    data += choices.draw(st.binary(max_size=40))
+    said = io.BytesIO()
+    with stderr_of_c(said):
+        try:
+            ours = prepare_bytes(bytes(data)).jpeg
+        except RefusedImage as exc:
+            ours = str(exc)
+    try:
+        expected = by_pillow(bytes(data))
+    except Exception as exc:
+        expected = f"image: image refused: damaged ({exc})"
+    assert ours == expected and said.getvalue() == b""
+
+
+@contextlib.contextmanager
+def stderr_of_c(caught: io.BytesIO) -> Iterator[None]:
+    """Catch what C libraries write to descriptor 2 (hypothesis does not go together with `capfd`)."""
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as stand_in:
+        os.dup2(stand_in.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        stand_in.seek(0)
+        caught.write(stand_in.read())
+
+
+def test_garbage_behind_the_end_of_a_jpeg_changes_nothing():
+    data = encoded(textured(400, 320), "JPEG")
+    assert prepare_bytes(data + b"\xff\xd9 and more \xff\xd8" * 50) == prepare_bytes(data)
+
+
+def test_a_jpeg_without_a_scan_is_refused():
+    data = encoded(textured(64, 48), "JPEG")
+    with pytest.raises(RefusedImage, match="cannot load this image"):
+        prepare_bytes(data[: data.index(b"\xff\xda")] + b"\xff\xd9")
+
+
+@pytest.mark.parametrize("claims", [(60_000, 60_000), (9_000, 8_000)])
+def test_a_jpeg_that_claims_too_many_pixels_is_refused_from_its_header(claims: tuple[int, int]):
+    data = bytearray(encoded(textured(64, 48), "JPEG"))
+    frame = data.index(b"\xff\xc0")
+    struct.pack_into(">HH", data, frame + 5, *claims)
+    with pytest.raises(RefusedImage, match="pixels"):
+        prepare_bytes(bytes(data))
+
+
+def test_a_pillow_that_does_not_share_memory_gives_the_same_pictures(monkeypatch: pytest.MonkeyPatch):
+    data = encoded(textured(410, 330), "JPEG")
+    expected = prepare_bytes(data)
+    prepare = ImageFile.ImageFile.load_prepare
+
+    def own_memory(image: ImageFile.ImageFile) -> None:
+        image.im = Image.core.new(image.mode, image.size)
+        prepare(image)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFile.ImageFile, "load_prepare", own_memory)
+        assert prepare_bytes(data) == expected
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "frombuffer", lambda mode, size, data, *_: Image.frombytes(mode, size, bytes(data)))
+        assert prepare_bytes(data) == expected
