@@ -79,7 +79,8 @@ def collect(
                     agent.queue.set_problem(image.sha256, str(outcome))
             else:
                 summary.settled += 1
-                log.debug(event("settled", image=image.sha256[:12], label=outcome.label))
+                if log.isEnabledFor(logging.DEBUG):
+                    log.debug(event("settled", image=image.sha256[:12], label=outcome.label))
                 wanted.landed(image.sha256)
             summary.sent = agent.oracle.sent
             progress(summary)
