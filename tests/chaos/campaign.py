@@ -89,12 +89,15 @@ class Campaign:
         limit = () if fate.limit is None else ("--limit", fate.limit)
         process = self.machine.start("collect", "--json", *limit, file_limit=fate.file_limit)
         started = time.monotonic()
-        state, reached, full = 0, 0.0, fate.full_after
+        state, reached, full = 1, 0.0, fate.full_after
+        asked, first = self.network.arrived, 0.0 if not fate.from_question else float("inf")
         event = self._event(fate.aim, process.pid)
         hung = ""
         while process.poll() is None:
             age = time.monotonic() - started
-            while state < len(fate.clock) and fate.clock[state][0] <= age:
+            if self.network.arrived > asked:
+                first = min(first, age)
+            while state < len(fate.clock) and first + fate.clock[state][0] <= age:
                 self.machine.set_clock(fate.clock[state][1])
                 state += 1
             if full is not None and full <= age:

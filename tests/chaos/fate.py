@@ -38,14 +38,16 @@ CLOCKS = {
     "a year ahead": 2,
     "over the reset": 2,
     "back over the reset": 2,
+    "a little back": 4,
     "some seconds": 3,
 }
 _YEAR = 366 * 24 * 60 * 60
+_TROUBLED_DISKS = 0.12
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One campaign. Counts are queries, times seconds. `drift`: how wrong the clock always is, at most."""
+    """One campaign. Counts are queries, times seconds. `batch`: pictures that are queued at once."""
 
     kills: int
     seed: int
@@ -65,9 +67,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Fate:
-    """One run. `moment`: seconds between the event aimed at and the kill; `clock`: (seconds after the start, offset).
-
-    `limit`: queries of this run; `file_limit`: bytes a file may have; `full_after`: seconds until the disk is full.
+    """One run. `moment`: seconds between the event aimed at and the kill; `clock`: (seconds, offset), from the start or
+    `from_question`: from the first question on. `limit`: queries of this run; `file_limit`: bytes a file may have;
+    `full_after`: seconds until the disk is full.
     """
 
     aim: str
@@ -75,6 +77,7 @@ class Fate:
     weather: Weather
     clock_name: str = "right"
     clock: tuple[tuple[float, float], ...] = ()
+    from_question: bool = False
     limit: int | None = None
     file_limit: int | None = None
     full_after: float | None = None
@@ -90,7 +93,7 @@ def draw(rng: random.Random, plan: Plan, drift: float, budget_left: bool, wal_by
     aim = _pick(rng, AIMS if budget_left else WITHOUT_BUDGET)
     clock_name = _pick(rng, CLOCKS)
     file_limit, full_after = None, None
-    if rng.random() < 0.12:
+    if rng.random() < _TROUBLED_DISKS:
         if plan.small_disk and rng.random() < 0.7:
             full_after = rng.uniform(0, 1)
         else:
@@ -100,7 +103,8 @@ def draw(rng: random.Random, plan: Plan, drift: float, budget_left: bool, wal_by
         rng.uniform(0, _LATEST_SECONDS[aim]),
         _weather(rng),
         clock_name,
-        _clock(rng, clock_name, plan.period, drift),
+        _clock(rng, clock_name, plan, drift),
+        rng.random() < 0.6,
         rng.randint(1, 8) if aim in ("ending", "none") else None,
         file_limit,
         full_after,
@@ -118,8 +122,8 @@ def _weather(rng: random.Random) -> Weather:
     return Weather(faults, unreachable, lost, rng.choice((0.003, 0.01, 0.03)))
 
 
-def _clock(rng: random.Random, name: str, period: int, drift: float) -> tuple[tuple[float, float], ...]:
-    now, at = time.time() + drift, rng.uniform(0.2, 1.5)
+def _clock(rng: random.Random, name: str, plan: Plan, drift: float) -> tuple[tuple[float, float], ...]:
+    now, at, period = time.time() + drift, rng.uniform(0, 1), plan.period
     behind = now % period
     if name == "right":
         return ((0.0, drift),)
@@ -132,6 +136,7 @@ def _clock(rng: random.Random, name: str, period: int, drift: float) -> tuple[tu
             "a year ahead": _YEAR + rng.uniform(0, period),
             "over the reset": period - behind + rng.uniform(-at, 3),
             "back over the reset": -behind - at - rng.uniform(0, 5),
+            "a little back": -rng.uniform(0.5, plan.timeout + 1),
             "some seconds": rng.uniform(-period, period),
         }[name]
     )

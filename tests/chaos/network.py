@@ -27,7 +27,7 @@ DEADLY = {
     "answer truncated": 4,
 }
 """Faults that leave a question without an answer, and how often each happens."""
-HARMLESS = {"delay": 3, "answer in drips": 2, "closed when idle": 2}
+HARMLESS = {"delay": 3, "long delay": 1, "answer in drips": 2, "closed when idle": 2}
 
 
 @dataclass
@@ -197,7 +197,8 @@ class Network:
 
     def _pass_on(self, client: socket.socket, request: bytes, post: Post, rng: random.Random) -> bool:
         fault = post.fault
-        time.sleep(self.weather.latency * rng.uniform(0.2, 2) + (fault == "delay") * rng.uniform(0, self.timeout / 5))
+        longest = {"delay": 0.2, "long delay": 0.9}.get(fault, 0.0) * self.timeout
+        time.sleep(self.weather.latency * rng.uniform(0.2, 2) + rng.uniform(0, longest))
         if fault == "request cut":
             with socket.create_connection(self.server, 30) as server:
                 server.sendall(request[: rng.randrange(len(request))])
