@@ -82,13 +82,14 @@ def _kind(path: object) -> str:
 # -- SQLite ------------------------------------------------------------------------------------------------------------
 
 _METHODS = (
-    "Close Read Write Truncate Sync FileSize Lock Unlock CheckReservedLock FileControl SectorSize "
-    "DeviceCharacteristics ShmMap ShmLock ShmBarrier ShmUnmap Fetch Unfetch"
-).split()
+    *("Close", "Read", "Write", "Truncate", "Sync", "FileSize", "Lock", "Unlock", "CheckReservedLock"),
+    *("FileControl", "SectorSize", "DeviceCharacteristics"),
+    *("ShmMap", "ShmLock", "ShmBarrier", "ShmUnmap", "Fetch", "Unfetch"),
+)
 _CALLS = (
-    "Open Delete Access FullPathname DlOpen DlError DlSym DlClose Randomness Sleep CurrentTime GetLastError "
-    "CurrentTimeInt64 SetSystemCall GetSystemCall NextSystemCall"
-).split()
+    *("Open", "Delete", "Access", "FullPathname", "DlOpen", "DlError", "DlSym", "DlClose", "Randomness", "Sleep"),
+    *("CurrentTime", "GetLastError", "CurrentTimeInt64", "SetSystemCall", "GetSystemCall", "NextSystemCall"),
+)
 
 
 class _IoMethods(ctypes.Structure):

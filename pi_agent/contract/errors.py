@@ -94,6 +94,9 @@ class ConfigError(MagpieError):
     exit_code = Exit.CONFIGURATION
 
 
+BROKEN_DISK = "the disk or SD card fails: copy what is on it to another one; nothing that was settled is lost"
+"""The hint where freeing space would not help."""
+
 _CANNOT_CREATE_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 
 
@@ -105,7 +108,7 @@ def from_os_error(exc: OSError, path: object = None) -> MagpieError:
         return CannotCreate(path=where, reason=reason)
     if exc.errno == errno.ENOENT:
         return RefusedInput(path=where, reason="no such file or folder", hint="check the path")
-    return StorageError(path=where, reason=reason)
+    return StorageError(path=where, reason=reason, hint=BROKEN_DISK if exc.errno == errno.EIO else None)
 
 
 def from_write_error(exc: OSError, path: object) -> MagpieError:

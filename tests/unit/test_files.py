@@ -1,5 +1,6 @@
 """Files are whole or absent; what is read is an ordinary file of bounded size."""
 
+import errno
 import os
 import resource
 import subprocess
@@ -8,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pi_agent.contract.errors import CannotCreate, RefusedInput
+from pi_agent.contract.errors import CannotCreate, RefusedInput, StorageError
 from pi_agent.contract.files import atomic_write, parse_json, read_limited, write_json
+from tests.support_faults import BROKEN, Fault, failing_files
 
 
 def test_a_file_appears_only_when_the_block_ends_well(tmp_path: Path):
@@ -42,6 +44,27 @@ def test_a_full_disk_leaves_the_old_file_and_no_remains(tmp_path: Path):
     done = subprocess.run([sys.executable, "-c", code, str(path)], preexec_fn=small_disk, check=False)
     assert done.returncode == 74
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
+def test_whichever_step_of_a_write_fails_the_file_is_whole(tmp_path: Path, error: int):
+    path, failures = tmp_path / "f", []
+    while len(failures) < 50:
+        path.write_bytes(b"old")
+        fault = Fault(len(failures) + 1, BROKEN - {"delete"}, error, torn=True)
+        try:
+            with failing_files(fault), atomic_write(path) as stream:
+                stream.write(b"new" * 10_000)
+                stream.write(b"end")
+        except StorageError as exc:
+            assert exc.exit_code == 74 and ("space" in exc.advice) == (error == errno.ENOSPC)
+        else:
+            break
+        failures.append(fault.log[-1].split()[1])
+        assert path.read_bytes() in (b"old", b"new" * 10_000 + b"end")
+        assert os.listdir(tmp_path) == ["f"], "nothing half-written stays"
+    assert failures == ["create", "write", "write", "sync", "rename", "sync"]
+    assert path.read_bytes() == b"new" * 10_000 + b"end"
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path):
