@@ -112,7 +112,7 @@ def test_the_suspects_judge_has_no_network_and_no_key() -> None:
     assert values(SERVICES[0], "LoadCredential") == ["api-key:/etc/pi-agent/api-key"]
 
 
-def test_the_commands_in_the_units_are_accepted(tmp_path: Path) -> None:
+def test_the_commands_in_the_units_are_accepted() -> None:
     for name in SERVICES:
         program, *words = values(name, "ExecStart")[0].split()
         assert program == "@PREFIX@/.venv/bin/pi-agent" and words[0] in VERBS
@@ -206,7 +206,6 @@ def test_a_dry_run_says_every_step_and_changes_nothing(tmp_path: Path) -> None:
         "enable --now pi-agent-collect.timer",
     ):
         assert step in done.stdout
-    assert not Path("/opt/magpie/.venv").exists() or os.environ.get("MAGPIE_INSTALLED")
 
 
 @pytest.mark.parametrize("options", [["--frobnicate"], ["--purge"], ["--prefix"], ["--prefix", "relative"]])
@@ -257,13 +256,11 @@ SECCOMP = """
 import ctypes, json, os, sys
 lib = ctypes.CDLL("libseccomp.so.2", use_errno=True)
 lib.seccomp_init.restype = ctypes.c_void_p
-for name in ("seccomp_rule_add_array", "seccomp_load"):
-    getattr(lib, name).argtypes = None
 ALLOW, EPERM = 0x7FFF0000, 0x00050001
 class Cmp(ctypes.Structure):
     _fields_ = [("arg", ctypes.c_uint), ("op", ctypes.c_int), ("a", ctypes.c_uint64), ("b", ctypes.c_uint64)]
 context = ctypes.c_void_p(lib.seccomp_init(EPERM))
-assert lib.prctl(38, 1, 0, 0, 0) == 0 if hasattr(lib, "prctl") else ctypes.CDLL(None).prctl(38, 1, 0, 0, 0) == 0
+assert ctypes.CDLL(None).prctl(38, 1, 0, 0, 0) == 0  # NoNewPrivileges=
 for name in json.loads(sys.argv[1]):
     number = lib.seccomp_syscall_resolve_name(name.encode())
     if number < 0:
