@@ -175,7 +175,7 @@ empty() {
 
 uninstall_all() {
     [ -n "$root" ] || [ "$(id -u)" -eq 0 ] || fail "this needs root" "sudo systemd/install.sh --uninstall" 77
-    live systemctl disable --now pi-agent-collect.timer || true
+    [ ! -e "$units/pi-agent-collect.timer" ] || live systemctl disable --now pi-agent-collect.timer || true
     if [ -z "$root" ]; then
         for path in /etc/systemd/system/*.wants/pi-agent-verify@*; do
             [ ! -L "$path" ] || run systemctl disable --now "${path##*/}"
@@ -196,6 +196,7 @@ uninstall_all() {
     fi
     gone "$root/etc/pi-agent" "$state" "$root/var/lib/private/pi-agent-verify" "$root/var/spool/pi-agent"
     gone "$root/var/lib/pi-agent" "$root/var/lib/pi-agent-verify" "$root/etc/sysusers.d/pi-agent.conf"
+    gone "$root/var/lib/systemd/timers/stamp-pi-agent-collect.timer"
     # systemctl edit leaves these
     gone "$units/pi-agent-collect.service.d" "$units/pi-agent-collect.timer.d" "$units/pi-agent-verify@.service.d"
     if [ -z "$root" ] && id pi-agent >/dev/null 2>&1; then
