@@ -42,7 +42,7 @@ def plans(kills: int, seed: int, in_flight: int | None, homes: int) -> list[Any]
 
     rng, out = random.Random(seed), []
     for home in range(homes):
-        quota = rng.randint(15, 40)
+        quota = rng.randint(10, 25)
         out.append(
             Plan(
                 kills=kills // homes + (home < kills % homes),

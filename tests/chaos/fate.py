@@ -16,7 +16,7 @@ AIMS = {
     "settling": 6,
     "asking": 8,
     "ending": 6,
-    "none": 2,
+    "none": 3,
 }
 """Where a kill is aimed at, and how often. `ending`: the checkpoint after the last word; `none`: it may live."""
 WITHOUT_BUDGET = {"start-up": 3, "recovery": 3, "ending": 3}
@@ -56,7 +56,7 @@ class Plan:
     server_quota: int = 60
     period: int = 20
     timeout: float = 2.0
-    batch: int = 60
+    batch: int = 30
     small_disk: bool = False
 
     @property
@@ -119,7 +119,7 @@ def _weather(rng: random.Random) -> Weather:
     faults = rng.choice((0.0, 0.03, 0.1, 0.3, 0.6))
     unreachable = rng.uniform(0.2, 1) if rng.random() < 0.05 else 0.0
     lost = rng.uniform(0.2, 1) if rng.random() < 0.1 else 0.0
-    return Weather(faults, unreachable, lost, rng.choice((0.003, 0.01, 0.03)))
+    return Weather(faults, unreachable, lost, rng.choice((0.003, 0.02, 0.06)))
 
 
 def _clock(rng: random.Random, name: str, plan: Plan, drift: float) -> tuple[tuple[float, float], ...]:

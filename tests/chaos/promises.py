@@ -108,7 +108,7 @@ def _database(run: Run) -> Iterator[str]:
         yield f"{run.after.problems} good pictures were given up for ever"
     # A question that is lost may be under way for twice the timeout, as far as the ledger can know.
     horizon = (run.now // run.plan.period + 1) * run.plan.period + run.plan.skew + 2 * run.plan.timeout + _ROUNDING
-    if run.after.latest > horizon:
+    if run.after.latest > max(horizon, run.before.latest):
         yield f"the ledger speaks of a moment {run.after.latest - run.now:.0f} s ahead, for which nobody vouched"
 
 

@@ -19,8 +19,8 @@ from tests.chaos.promises import Run
 from tests.support_agent import Ended
 
 SEED = int(os.environ.get("MAGPIE_CHAOS_SEED", random.SystemRandom().randrange(10**6)))
-STRICT = Plan(kills=15, seed=SEED, in_flight=4, quota=25, server_quota=25, period=10, batch=20)
-GENEROUS = Plan(kills=15, seed=SEED + 1, in_flight=8, quota=25, server_quota=1000, period=10, batch=20)
+STRICT = Plan(kills=15, seed=SEED, in_flight=4, quota=15, server_quota=15, period=10, batch=12)
+GENEROUS = Plan(kills=15, seed=SEED + 1, in_flight=8, quota=15, server_quota=1000, period=10, batch=12)
 
 SCORES = [0.25, 0.75]
 VECTOR = np.asarray(SCORES, dtype="<f4").tobytes()
@@ -73,9 +73,9 @@ def test_every_promise_can_be_broken() -> None:
 
 def test_the_servers_count_and_its_log_are_held_against_the_agent() -> None:
     none = promises.Counter[int]()
-    assert not list(promises.of_server(STRICT, {0: (25, 0), 10: (0, 0)}, none))
-    assert "QUOTA BROKEN" in next(promises.of_server(STRICT, {0: (26, 0)}, none))
-    assert "LOCKED OUT" in next(promises.of_server(STRICT, {0: (25, 1)}, none))
+    assert not list(promises.of_server(STRICT, {0: (15, 0), 10: (0, 0)}, none))
+    assert "QUOTA BROKEN" in next(promises.of_server(STRICT, {0: (16, 0)}, none))
+    assert "LOCKED OUT" in next(promises.of_server(STRICT, {0: (15, 1)}, none))
     assert "403" in next(promises.of_server(STRICT, {}, promises.Counter({403: 1})))
     assert not list(promises.of_answers(ANSWERED.answers, {"a": SCORES}))
     assert "not the server's" in next(promises.of_answers(ANSWERED.answers, {"a": SCORES[::-1]}))
