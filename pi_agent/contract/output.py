@@ -56,7 +56,8 @@ def _report(error: dict[str, Any], as_json: bool) -> None:
     if as_json:
         line = json.dumps({"error": body})
     else:
-        line = f"error: {body['message']}" + (f"\n  hint: {body['hint']}" if body["hint"] else "")
+        word = "stopped" if body["exit"] == Exit.TRY_TOMORROW else "error"  # a spent budget is how a good night ends
+        line = f"{word}: {body['message']}" + (f"\n  hint: {body['hint']}" if body["hint"] else "")
     with contextlib.suppress(OSError):
         sys.stderr.write(line + "\n")
 

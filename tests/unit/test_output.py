@@ -52,7 +52,7 @@ def test_each_error_has_its_code_a_one_line_message_and_a_json_form(name: str, c
     kind = getattr(agent_errors, name, None) or getattr(contract_errors, name)
     assert outcome(kind(**FIELDS)) == CODES[name]
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("error: ") and len(lines) <= 2
+    assert lines[0].startswith("stopped: " if CODES[name] == 75 else "error: ") and len(lines) <= 2
     assert outcome(kind(**FIELDS), "--json") == CODES[name]
     error = json.loads(capsys.readouterr().err)["error"]
     assert set(error) == {"kind", "message", "hint", "exit"} and error["kind"] == name and error["exit"] == CODES[name]
