@@ -25,6 +25,7 @@ check: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/main_job.py
+	$(BIN)/python benchmarks/agent.py
 
 # The stamp is newer than what it was installed from: a warm start runs nothing but this comparison.
 $(VENV)/installed: setup.py pyproject.toml constraints.txt

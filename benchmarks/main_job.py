@@ -5,52 +5,25 @@ Run: make bench
 
 from __future__ import annotations
 
-import io
-import json
 import platform
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from PIL import Image
 
-from pi_agent.contract.output import table
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.common import ROOT, machine, photos, report, seconds
 from pi_agent.prepare import prepare_bytes
 from training_host.data.arrays import LabelledSet
-from training_host.data.waste import CLASSES, render
+from training_host.data.waste import CLASSES
 from training_host.training.device import Device, best_device
 from training_host.training.loop import Recipe
 from training_host.training.supervised import train_classifier
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """The best of some repeats: what the machine can do when nobody disturbs it."""
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
-def photos(count: int) -> list[bytes]:
-    """Rendered pictures as JPEGs of 400x300, the size of TrashNet's photos."""
-    out = []
-    for i in range(count):
-        pixels = render(CLASSES[i % len(CLASSES)], np.random.default_rng(i))
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).resize((400, 300)).save(buffer, "JPEG", quality=90)
-        out.append(buffer.getvalue())
-    return out
 
 
 def bare_opencv(data: bytes) -> None:
@@ -101,13 +74,8 @@ def training(device: Device) -> tuple[str, str, str]:
 def main() -> None:
     """Measure, print, keep."""
     rows = [preparation(), start_up(), verification(), training(best_device())]
-    cpu = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), "?: unknown")
-    header = f"{datetime.now(UTC):%Y-%m-%d}, {cpu.split(':')[1].strip()}, {torch.get_num_threads()} threads"
-    print(header, "", *table(rows, ("what", "measured", "against")), sep="\n")
-    result = {"machine": header, "platform": platform.platform(), "rows": rows}
-    with tempfile.NamedTemporaryFile("w", dir=ROOT / "benchmarks" / "results", delete=False, suffix=".json") as out:
-        json.dump(result, out, indent=2)
-    Path(out.name).replace(ROOT / "benchmarks" / "results" / "main_job.json")
+    header = f"{machine()}, {torch.get_num_threads()} threads"
+    report("main_job", header, rows, {"platform": platform.platform()})
 
 
 if __name__ == "__main__":
