@@ -4,7 +4,8 @@
     .venv/bin/python tests/pi/memory.py --collect 200      a home with so many pictures, against a server in here
     .venv/bin/python tests/pi/memory.py --native ...       the same on this machine's own processor
 
-For every process: `host_peak_mb` is what the host's kernel counted (VmHWM), emulator and translated code included;
+For every process: `host_peak_mb` is what the host's kernel counted (VmHWM), emulator and translated code included
+(qemu keeps some memory of every thread that ended: it grows with the queries);
 `guest_peak_mb` is the emulated program's own part of it, pages below 2**40, where qemu puts its guest and nothing
 else: what a Raspberry Pi would count. It is looked at every 20 ms (a native one is the kernel's own count).
 Megabytes are 10**6 bytes.

@@ -17,7 +17,9 @@ case $status in
     exit "$status"
     ;;
 esac
+exec 9<"${MAGPIE_PI_ROOT:-${XDG_CACHE_HOME:-$HOME/.cache}/magpie-pi}/lock"
+flock -s 9 # nobody sets it up anew before the tests have ended
 # Servers are no part of a Pi: they run on the host's own Python.
 MAGPIE_HOST_PYTHON=${MAGPIE_HOST_PYTHON:-$PWD/.venv/bin/python}
 export MAGPIE_HOST_PYTHON HYPOTHESIS_PROFILE=pi OMP_NUM_THREADS=1
-exec tests/pi/run -m pytest -p tests.pi.selection -p no:cacheprovider -n "${MAGPIE_PI_JOBS:-2}" "$@"
+exec tests/pi/run -m pytest -p tests.pi.selection -p no:cacheprovider -n "${MAGPIE_PI_JOBS:-2}" -rs "$@"
