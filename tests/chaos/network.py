@@ -15,7 +15,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 DEADLY = {
@@ -70,6 +70,8 @@ class Network:
     gets: int = 0
     run: int = 0
     weather: Weather = field(default_factory=Weather)
+    hold: Callable[[], object] = lambda: None
+    """Called while a question is under way and has not reached the server."""
 
     def __post_init__(self) -> None:
         self._lock, self._ended = threading.Lock(), threading.Event()
@@ -197,6 +199,8 @@ class Network:
 
     def _pass_on(self, client: socket.socket, request: bytes, post: Post, rng: random.Random) -> bool:
         fault = post.fault
+        if post.image:
+            self.hold()
         longest = {"delay": 0.2, "long delay": 0.9}.get(fault, 0.0) * self.timeout
         time.sleep(self.weather.latency * rng.uniform(0.2, 2) + rng.uniform(0, longest))
         if fault == "request cut":
