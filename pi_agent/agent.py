@@ -6,6 +6,7 @@ from functools import cached_property, partial
 
 from pi_agent.clock import Clock
 from pi_agent.config import Config, load_config, read_api_key
+from pi_agent.contract.errors import MagpieError
 from pi_agent.errors import LostDatabase
 from pi_agent.interruption import Interruption
 from pi_agent.oracle import Oracle
@@ -24,9 +25,9 @@ class Agent:
     def __init__(self, home: Home, config: Config, clock: Clock | None = None) -> None:
         self.home, self.config, self.clock = home.create(), config, clock or Clock()
         self.stop = Interruption()
-        if home.lock.exists() and not (home.database.exists() and home.database.stat().st_size):
-            raise LostDatabase(path=home.database, lock=home.lock)  # a new ledger would grant the budget once more
-        self.database = Database(home.database)
+        # Where queries were spent, an empty database is no beginning: a new ledger would grant the budget once more.
+        lost = LostDatabase(path=home.database, lock=home.lock) if home.lock.exists() else None
+        self.database = Database(home.database, lost)
         self.oracle_id = f"{config.oracle.protocol}:{config.oracle.url.rstrip('/')}"
         self.ledger = Ledger(
             self.database,
@@ -67,7 +68,12 @@ class Agent:
     def __enter__(self) -> Agent:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if "oracle" in vars(self):
-            self.oracle.close()
-        self.database.close()
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
+        """Close everything. Where a bug seems to have struck over a damaged database, the damage is what it was."""
+        try:
+            if isinstance(exc, Exception) and not isinstance(exc, MagpieError | OSError):
+                self.database.check()
+        finally:
+            if "oracle" in vars(self):
+                self.oracle.close()
+            self.database.close()

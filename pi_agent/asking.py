@@ -46,13 +46,13 @@ class NoAnswer(Exception):
 class Question:
     """An image on its way to an answer; `why`: what went wrong the last time.
 
-    `before`: how many attempts of the stream had come back when this one was sent.
+    `silent_before`: how many attempts of the stream had ended without a word on the quota when this one was sent.
     """
 
     image: QueryImage
     tries: int = 0
     why: str = ""
-    before: int = 0
+    silent_before: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Asking:
         self._not_before = 0.0
         self._hold: Exception | None = None
         self._end: MagpieError | None = None
-        self._came_back = 0
+        self._silent = 0
         self.sent = 0
 
     @property
@@ -171,7 +171,7 @@ class Asking:
         for question in self._ready[:places]:
             attempt = turn.reserve(question.image.sha256)
             turn.mark_sent(attempt)
-            question.before = self._came_back
+            question.silent_before = self._silent
             taken.append((attempt, question))
         del self._ready[: len(taken)]
         self.sent += len(taken)
@@ -183,8 +183,9 @@ class Asking:
         """Write down how an attempt ended; returns the image and its outcome where that is the last word on it."""
         question, outcome = self._under_way.pop(landing.attempt), landing.outcome
         question.tries += 1
-        overtaken = self._came_back - question.before
-        self._came_back += 1
+        # Where those that overtook it said what was left, the least that was said tells who was counted before whom.
+        overtaken = self._silent - question.silent_before
+        self._silent += getattr(outcome, "server", None) is None
         try:
             if isinstance(outcome, BaseException):
                 raise outcome

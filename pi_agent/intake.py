@@ -53,8 +53,7 @@ def take_in(
     """Prepare and queue everything in `sources`. The same picture twice is one picture."""
     intake = Intake()
     for group in _batched(_prepare_all(sources, intake, progress)):
-        for image, _ in group:
-            agent.pictures.put(image)
+        agent.pictures.put_all(image for image, _ in group)
         fresh = agent.queue.add([(image.sha256, source) for image, source in group], priority, agent.clock.now())
         intake.added += fresh
         intake.known += len(group) - fresh

@@ -35,7 +35,7 @@ def check(context: Context) -> Finding:
     try:
         with storage_errors(path), context.database() as database:
             check_owner(database, path)
-            lines = "\n".join(row[0] for row in database.execute("PRAGMA quick_check(3)")).splitlines()
+            lines = "\n".join(row[0] for row in database.execute("PRAGMA integrity_check(3)")).splitlines()
             broken = [line for line in lines if line != "ok" and not line.startswith("***")]
             if broken:
                 return failed(f"{path} is damaged: {'; '.join(broken)}", _DAMAGED.format(lock=lock), Exit.STORAGE)

@@ -114,8 +114,8 @@ class Accounting:
         """Lower what the window allows to what the oracle says is left.
 
         The ceiling is what the oracle had certainly counted when it spoke, plus what it said was left: never above the
-        truth. Not certain is what is in flight, and what closed while this answer was on its way: `overtaken`. Answers
-        overtake each other, so the least that it said is the latest.
+        truth. Not certain is what is in flight, and what ended without a word on the quota while this answer was on its
+        way: `overtaken`. Answers overtake each other, so the least that it said is the latest.
         """
         window = self.window(tx, now)
         if server is None or abs(now + server.reset_in - window.start) <= self.skew + 1:

@@ -14,6 +14,7 @@ from pi_agent.contract.answers import Answer
 from pi_agent.contract.log import event
 from pi_agent.contract.transfer_set import TransferItem
 from pi_agent.contract.windows import iso
+from pi_agent.errors import DamagedDatabase
 from pi_agent.store.db import Database
 from pi_agent.store.pictures import Pictures
 
@@ -35,7 +36,10 @@ class Labels:
     def classes(self) -> tuple[str, ...] | None:
         """The class names of the oracle's first answer; None before it."""
         found = self._db.value("SELECT classes FROM oracle WHERE name=?", self._oracle)
-        return tuple(json.loads(str(found))) if found else None
+        try:
+            return tuple(json.loads(str(found))) if found else None
+        except ValueError as exc:
+            raise DamagedDatabase(path=self._db.path, reason="the names of the classes are unreadable") from exc
 
     def get(self, sha256: str) -> Answer | None:
         """The averaged answer for one picture, or None."""

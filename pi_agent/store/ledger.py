@@ -149,7 +149,10 @@ class Ledger:
     def recover(self) -> tuple[int, int]:
         """After a crash: refund what was reserved, keep what was sent as spent. Returns both counts.
 
-        Call it only while holding the spender's lock: nobody else's attempt is then in flight.
+        Call it only while holding the spender's lock: nobody else's attempt is then in flight. Every run that spends
+        begins with it, so it looks at the books first: a damaged index would count too little. Raises
+        `DamagedDatabase` (74).
         """
+        self._db.check("oracle", "budget_window", "attempt", "answer", "ledger_clock")
         with self.turn() as turn:
             return turn.recover()

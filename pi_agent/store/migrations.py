@@ -148,6 +148,25 @@ def check_owner(connection: sqlite3.Connection, path: Path) -> None:
         raise DamagedDatabase(path=path, reason="a newer pi-agent made it", hint="update pi-agent")
 
 
+_SHAPE = (
+    'SELECT m.name, c.name, c.type, c."notnull", c.pk FROM sqlite_schema m, pragma_table_xinfo(m.name) c '
+    "WHERE m.type='table' AND m.name NOT LIKE 'sqlite_%' UNION ALL "
+    "SELECT m.name, m.tbl_name, c.name, c.desc, c.seqno FROM sqlite_schema m, pragma_index_xinfo(m.name) c "
+    "WHERE m.type='index' AND m.name NOT LIKE 'sqlite_%' UNION ALL "
+    'SELECT m.name, c."table", c."from", c."to", c.seq FROM sqlite_schema m, pragma_foreign_key_list(m.name) c '
+    "WHERE m.type='table'"
+)
+
+
+def check_schema(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse tables and indexes that are not those our migrations make. Raises `DamagedDatabase` (74)."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
+        migrate(fresh)
+        ours = {tuple(row) for row in fresh.execute(_SHAPE)}
+    if missing := {row[0] for row in ours - {tuple(row) for row in connection.execute(_SHAPE)}}:
+        raise DamagedDatabase(path=path, reason=f"not as pi-agent made it: {', '.join(sorted(missing))}")
+
+
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the schema up to date; two processes may try at once. Raises `sqlite3.Error`."""
     if connection.execute("PRAGMA user_version").fetchone()[0] >= len(MIGRATIONS):

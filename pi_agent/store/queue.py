@@ -60,20 +60,30 @@ class Queue:
 
         Reads a piece at a time: others may add, and answers may land, while it is consumed.
         """
-        place = {"priority": 2**63 - 1, "seq": 0}
+        at_most = 2**63 - 1
+        while (priority := self._next_priority(at_most)) is not None:
+            yield from self._of_priority(priority, oracle, repeats)
+            at_most = priority - 1
+
+    def _next_priority(self, at_most: int) -> int | None:
+        sql = "SELECT max(priority) FROM image WHERE queued=1 AND priority <= ?"
+        found = self._db.value(sql, at_most)
+        return None if found is None else int(str(found))
+
+    def _of_priority(self, priority: int, oracle: str, repeats: int) -> Iterator[QueuedImage]:
+        """One priority after the other: the index then finds the place to go on at."""
+        seq = 0
         while True:
             rows = self._db.rows(
-                f"SELECT seq, sha256, source, priority, {_ANSWERS} AS answers FROM image "
-                "WHERE queued=1 AND problem IS NULL AND priority <= :priority "
-                "AND (priority < :priority OR seq > :seq) AND answers < :repeats "
-                f"ORDER BY priority DESC, seq LIMIT {_CHUNK}",
-                {**place, "oracle": oracle, "repeats": repeats},
+                f"SELECT seq, sha256, source, {_ANSWERS} AS answers FROM image WHERE queued=1 AND priority=:priority "
+                f"AND seq > :seq AND problem IS NULL AND answers < :repeats ORDER BY seq LIMIT {_CHUNK}",
+                {"priority": priority, "seq": seq, "oracle": oracle, "repeats": repeats},
             )
             for row in rows:
-                yield QueuedImage(row["sha256"], row["source"], row["priority"], row["answers"])
+                yield QueuedImage(row["sha256"], row["source"], priority, row["answers"])
             if len(rows) < _CHUNK:
                 return
-            place = {"priority": rows[-1]["priority"], "seq": rows[-1]["seq"]}
+            seq = rows[-1]["seq"]
 
     def count_waiting(self, oracle: str, repeats: int = 1) -> int:
         """How many pictures still want an answer."""

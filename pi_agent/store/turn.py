@@ -83,7 +83,7 @@ class Turn:
     def settle(self, attempt: int, answer: Answer, server: ServerBudget | None, overtaken: int = 0) -> None:
         """Store the answer and close the attempt. The first answer says which classes the oracle has.
 
-        `overtaken`: attempts that were closed while this one was under way.
+        `overtaken`: attempts that ended without a word on the quota while this one was under way.
         """
         self._move(attempt, "sent", "settled", closed_at=self._ended(attempt), outcome="answered")
         self._tx.execute(

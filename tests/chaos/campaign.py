@@ -64,7 +64,7 @@ class Campaign:
             if self.tally.runs % 25 == 0:
                 self._drift = self._rng.uniform(-0.2, 0.2) * self.plan.skew
             budget_left = time.time() >= self._spent_until
-            if not budget_left and self._rng.random() < 0.4:
+            if not budget_left and self._rng.random() < 0.5:
                 # Where the windows meet is where a ledger goes wrong.
                 time.sleep(max(0.0, self._spent_until - self._rng.uniform(0.3, 2) - time.time()))
                 budget_left = True

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from tests.chaos.network import Weather
 
 AIMS = {
-    "start-up": 3,
-    "recovery": 3,
+    "start-up": 2,
+    "recovery": 2,
     "opening": 2,
-    "sent": 6,
-    "settling": 6,
-    "asking": 8,
-    "ending": 6,
+    "sent": 8,
+    "settling": 8,
+    "asking": 12,
+    "ending": 5,
     "none": 3,
 }
 """Where a kill is aimed at, and how often. `ending`: the checkpoint after the last word; `none`: it may live."""
-WITHOUT_BUDGET = {"start-up": 3, "recovery": 3, "ending": 3}
+WITHOUT_BUDGET = {"start-up": 3, "recovery": 3, "ending": 2}
 """Aims that can be met in a window that is spent."""
 _LATEST_SECONDS = {
     "start-up": 0.6,
@@ -42,7 +42,7 @@ CLOCKS = {
     "some seconds": 3,
 }
 _YEAR = 366 * 24 * 60 * 60
-_TROUBLED_DISKS = 0.12
+_TROUBLED_DISKS = 0.1
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tests.support_forks import Forks, Struck, forks
 from tests.support_hostile import Hostile, answer, hostile
 
 QUOTA, ASKED = 5, 4
-PAGE = 4096
+PAGE, FLIPS = 4096, 40
 VERBS = ("collect", "budget", "status", "export", "add", "query")
 
 
@@ -134,6 +134,38 @@ def test_a_page_of_zeros_never_lets_it_ask_too_much(stage: Stage, page: int) -> 
         ended, asked = stage.run(verb)
         assert asked <= QUOTA - ASKED, f"{verb}: {ended}"
         assert ended.code in (0, 75) or (ended.code == 74 and explained(ended)), f"{verb}: {ended}"
+
+
+def test_any_flipped_bit_is_harmless_or_74(stage: Stage) -> None:
+    """Also in the rows themselves: what is counted stands in the table and in an index, and `collect` compares them."""
+    rng, data = random.Random(int(os.environ.get("MAGPIE_FLIP_SEED", "1"))), (stage.fresh() / "agent.db").read_bytes()
+    used = [place for place, byte in enumerate(data) if byte]
+    for _ in range(FLIPS):
+        place, bit = rng.choice(used), rng.randrange(8)
+        for verb in ("collect", "status"):
+            stage.fresh()
+            patch(stage.database, place, bytes([data[place] ^ 1 << bit]))
+            ended, asked = stage.run(verb)
+            assert asked <= QUOTA - ASKED, f"byte {place}, bit {bit}: {verb} asked {asked} times"
+            expected = ended.code in (0, 75) or (ended.code in (73, 74) and explained(ended))
+            assert expected, f"byte {place}, bit {bit}: {verb}: {ended}"
+
+
+@pytest.mark.parametrize("size", [0, 1, PAGE])
+def test_a_database_that_was_emptied_grants_no_new_budget(stage: Stage, size: int) -> None:
+    """One page is what a first night leaves when its write-ahead log is lost."""
+    for verb in VERBS:
+        home = stage.fresh()
+        if size == PAGE:
+            stage.database.unlink()
+            with contextlib.closing(sqlite3.connect(stage.database)) as database:
+                database.execute("PRAGMA journal_mode=WAL")
+        else:
+            os.truncate(stage.database, size)
+        assert stage.database.stat().st_size == size
+        ended, asked = stage.run(verb)
+        assert ended.code == 74 and explained(ended) and asked == 0, f"{verb}: {ended}"
+        assert str(home / "spender.lock") in ended.stderr
 
 
 def test_a_folder_in_its_place_is_73(stage: Stage) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pi_agent.contract.windows import Period
+from pi_agent.errors import DamagedDatabase
 from pi_agent.store.db import Database
 from pi_agent.store.labels import Labels
 from pi_agent.store.ledger import Ledger
@@ -70,7 +71,7 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
     old_home(tmp_path / "agent.db")
     with sqlite3.connect(tmp_path / "agent.db") as connection:
         connection.execute("CREATE TABLE new_answer (x)")
-    with pytest.raises(sqlite3.OperationalError):
+    with pytest.raises(DamagedDatabase, match="already exists"):
         Database(tmp_path / "agent.db")
     with sqlite3.connect(tmp_path / "agent.db") as connection:
         assert connection.execute("SELECT count(*) FROM attempt WHERE oracle='o'").fetchone() == (4,)
