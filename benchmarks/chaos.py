@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import random
+import signal
 import sys
 import tempfile
 import threading
@@ -42,7 +43,8 @@ def plans(kills: int, seed: int, in_flight: int | None, homes: int) -> list[Any]
 
     rng, out = random.Random(seed), []
     for home in range(homes):
-        quota = rng.randint(10, 25)
+        period = (10, 15, 12)[home % 3]
+        quota = round(period * rng.uniform(1.4, 2.2))  # enough for a while, and then it is spent
         out.append(
             Plan(
                 kills=kills // homes + (home < kills % homes),
@@ -52,7 +54,7 @@ def plans(kills: int, seed: int, in_flight: int | None, homes: int) -> list[Any]
                 # A strict server locks out at the first query too many. A generous one does not help the agent by
                 # saying how little is left: there the ledger stands alone.
                 server_quota=quota if home % 2 == 0 else 50 * quota,
-                period=(20, 15, 20)[home % 3],
+                period=period,
                 timeout=(2.0, 5.0, 2.0)[home % 3],
                 small_disk=home % 3 == 2,
             )
@@ -65,8 +67,15 @@ class Progress:
 
     def __init__(self, goal: int) -> None:
         self._goal, self._done, self._start, self._lock = goal, 0, time.monotonic(), threading.Lock()
+        self._stop = threading.Event()
+
+    def stop(self, *_: object) -> None:
+        """Let every home tidy up at its next kill."""
+        self._stop.set()
 
     def __call__(self) -> None:
+        if self._stop.is_set():
+            raise InterruptedError("stopped")
         with self._lock:
             self._done += 1
             if sys.stderr.isatty():
@@ -98,6 +107,8 @@ def main() -> None:
     chosen = plans(options.kills, options.seed, options.in_flight, options.homes)
     folder = Path(tempfile.mkdtemp(prefix="magpie-chaos-"))
     start, progress, total = time.monotonic(), Progress(options.kills), Tally()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, progress.stop)
     print(f"seed {options.seed}; {len(chosen)} homes in {folder}")
     with ThreadPoolExecutor(len(chosen)) as pool:
         running = [pool.submit(run_campaign, plan, folder / f"home-{i}", progress) for i, plan in enumerate(chosen)]
