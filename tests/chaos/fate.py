@@ -119,7 +119,7 @@ def _weather(rng: random.Random) -> Weather:
     faults = rng.choice((0.0, 0.03, 0.1, 0.3, 0.6))
     unreachable = rng.uniform(0.2, 1) if rng.random() < 0.05 else 0.0
     lost = rng.uniform(0.2, 1) if rng.random() < 0.1 else 0.0
-    return Weather(faults, unreachable, lost, rng.choice((0.003, 0.02, 0.06)))
+    return Weather(faults, unreachable, lost, rng.choice((0.005, 0.04, 0.12)))
 
 
 def _clock(rng: random.Random, name: str, plan: Plan, drift: float) -> tuple[tuple[float, float], ...]:
