@@ -197,9 +197,9 @@ class Campaign:
         for _ in range(waiting // self.plan.quota + 6):
             self.network.begin(_CALM)
             before = inspect(self.machine.home)
-            ended = self.machine.run("collect", PI_AGENT_ORACLE_TIMEOUT="30")
-            after = inspect(self.machine.home)
-            run = Run(Fate("none", 0, _CALM), self.plan, before, after, [], ended, False, time.time())
+            ended = self.machine.run("collect")
+            after, posts = inspect(self.machine.home), self.network.of_run(self.network.run)
+            run = Run(Fate("none", 0, _CALM), self.plan, before, after, posts, ended, False, time.time())
             self.tally.allowed_lost += run.allowed_lost
             self._broken(None, promises.after_run(run))
             if ended.code == 0 or self.tally.violations:
