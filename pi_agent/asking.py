@@ -44,7 +44,7 @@ class NoAnswer(Exception):
 
 @dataclass
 class Question:
-    """An image on its way to an answer; `why`: what went wrong the last time.
+    """An image on its way to an answer; `why`: what went wrong the last time; `sent_at`: by `Clock.elapsed`.
 
     `silent_before`: how many attempts of the stream had ended without a word on the quota when this one was sent.
     """
@@ -52,6 +52,7 @@ class Question:
     image: QueryImage
     tries: int = 0
     why: str = ""
+    sent_at: float = 0.0
     silent_before: int = 0
 
 
@@ -89,7 +90,7 @@ class Asking:
         self._images, self._landed, self._bounds = images, landed, bounds
         self._under_way: dict[int, Question] = {}
         self._ready: list[Question] = []
-        self._not_before = 0.0
+        self._not_before = -float("inf")  # by the clock that nobody can set, as all pauses
         self._hold: Exception | None = None
         self._end: MagpieError | None = None
         self._silent = 0
@@ -116,7 +117,7 @@ class Asking:
                     failed = f"{question.tries} attempts failed, the last: {question.why}"
                     self._landed(question.image, NoAnswer(failed))
             return None
-        return self._not_before - self._clock.now() if self._ready else None
+        return self._not_before - self._clock.elapsed() if self._ready else None
 
     def turn(self, patience: float | None = None, sending: bool = True) -> None:
         """Wait for what comes back, unless something may go out at once; write both down; let it go out."""
@@ -155,7 +156,7 @@ class Asking:
     def _may_send(self) -> bool:
         if self._end is not None or self._hold is not None or not self._ready or self._over():
             return False
-        return self._crew.under_way < self._pacing.width and self._clock.now() >= self._not_before
+        return self._crew.under_way < self._pacing.width and self._clock.elapsed() >= self._not_before
 
     def _take(self, turn: Turn) -> list[tuple[int, Question]]:
         """Spend as many queries as there are places, within the budget."""
@@ -171,7 +172,7 @@ class Asking:
         for question in self._ready[:places]:
             attempt = turn.reserve(question.image.sha256)
             turn.mark_sent(attempt)
-            question.silent_before = self._silent
+            question.silent_before, question.sent_at = self._silent, self._clock.elapsed()
             taken.append((attempt, question))
         del self._ready[: len(taken)]
         self.sent += len(taken)
@@ -184,7 +185,7 @@ class Asking:
         question, outcome = self._under_way.pop(landing.attempt), landing.outcome
         question.tries += 1
         # Where those that overtook it said what was left, the least that was said tells who was counted before whom.
-        overtaken = self._silent - question.silent_before
+        overtaken, took = self._silent - question.silent_before, self._clock.elapsed() - question.sent_at
         self._silent += getattr(outcome, "server", None) is None
         try:
             if isinstance(outcome, BaseException):
@@ -195,13 +196,13 @@ class Asking:
             self.sent -= 1
             return self._try_again(question, exc, Unreachable(url=self._url, reason=exc))
         except TransportError as exc:
-            turn.close_unanswered(landing.attempt, str(exc), exc.server, overtaken)
+            turn.close_unanswered(landing.attempt, str(exc), exc.server, overtaken, took)
             return self._failed(turn, question, exc)
         except BadAnswer as exc:
             server = outcome.server if isinstance(outcome, Reply) else None
-            turn.close_unanswered(landing.attempt, f"unusable: {exc}", server, overtaken)
+            turn.close_unanswered(landing.attempt, f"unusable: {exc}", server, overtaken, took)
             return self._give_up(question, NoAnswer(f"unusable answer: {exc}"))
-        turn.settle(landing.attempt, answer, outcome.server, overtaken)
+        turn.settle(landing.attempt, answer, outcome.server, overtaken, took)
         self._known = self._known or answer.classes
         self._pacing.answered()
         return [(question.image, answer)]
@@ -238,7 +239,7 @@ class Asking:
                 return []
             return self._give_up(question, NoAnswer(f"{question.tries} attempts failed, the last: {exc}"))
         pause = self._pacing.pause(question.tries) if seconds is None else seconds
-        self._not_before = max(self._not_before, self._clock.now() + pause)
+        self._not_before = max(self._not_before, self._clock.elapsed() + pause)
         self._ready = sorted([question, *self._ready], key=lambda q: -q.tries)
         log.warning(event("retry", image=question.image.sha256[:12], tries=question.tries, why=exc, pause=pause))
         return []

@@ -51,10 +51,20 @@ def system_synchronized() -> bool:
     return SYNCHRONIZED_FLAG.exists() or kernel_synchronized() is True
 
 
+def seconds_since_boot() -> float:
+    """A clock that nobody can set; it goes on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 @dataclass(frozen=True)
 class Clock:
-    """Wall clock in seconds since 1970 UTC, sleeping, and whether the system calls itself synchronized."""
+    """Wall clock in seconds since 1970 UTC, sleeping, whether the system calls itself synchronized, and a stopwatch.
+
+    `elapsed` counts seconds from any moment on. How long something took is never a difference of `now`: somebody may
+    have set the clock meanwhile.
+    """
 
     now: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     synchronized: Callable[[], bool] = system_synchronized
+    elapsed: Callable[[], float] = seconds_since_boot

@@ -38,7 +38,7 @@ class FakeTime:
     @property
     def clock(self) -> Clock:
         """The agent's seam."""
-        return Clock(self.now, self.sleep, lambda: self.flag)
+        return Clock(self.now, self.sleep, lambda: self.flag, lambda: self.true)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from pi_agent.contract.answers import ServerBudget
 from pi_agent.contract.windows import Period, Window
 
 _CLOCK_STEP = 1.0
-"""A clock that falls back by more seconds than this has been set: whoever vouched for it must do so again."""
+"""A clock that differs by more seconds than this has been set: whoever vouched for it must do so again."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Accounting:
 
     def __init__(self, key: int, quota: int, period: Period, clock: Clock) -> None:
         self.key, self.quota, self.period, self.clock = key, quota, period, clock
+        self._offset: float | None = None  # wall clock minus stopwatch, when somebody vouched for the wall clock
 
     @property
     def skew(self) -> float:
@@ -54,7 +55,7 @@ class Accounting:
     def tick(self, tx: sqlite3.Connection) -> float:
         """Ledger time, recorded, as long as it lies in an open window: a clock nobody vouched for leaves no trace."""
         now = self.now(tx)
-        if self.is_open(tx, self.window(tx, now)):
+        if not self.was_set(tx) and self.is_open(tx, self.window(tx, now)):
             self.set_latest(tx, now)
         return now
 
@@ -62,9 +63,15 @@ class Accounting:
         """Record a moment that somebody has vouched for."""
         tx.execute("UPDATE ledger_clock SET latest=?", (now,))
 
-    def fell_back(self, tx: sqlite3.Connection) -> bool:
-        """True when the wall clock has been set back since the ledger last looked."""
-        return self.clock.now() < self._latest(tx) - _CLOCK_STEP
+    def vouched(self) -> None:
+        """Somebody has vouched for what the wall clock shows now."""
+        self._offset = self.clock.now() - self.clock.elapsed()
+
+    def was_set(self, tx: sqlite3.Connection) -> bool:
+        """True when the wall clock has been set since somebody vouched for it, or shows an earlier time than it did."""
+        now = self.clock.now()
+        stepped = self._offset is not None and abs(now - self.clock.elapsed() - self._offset) > _CLOCK_STEP
+        return stepped or now < self._latest(tx) - _CLOCK_STEP
 
     def window(self, tx: sqlite3.Connection, now: float) -> Window:
         """The window at `now`, but never one before the newest that was opened."""

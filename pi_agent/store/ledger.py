@@ -94,6 +94,7 @@ class Ledger:
                 (self._books.key, window.start, now, trusted_by),
             )
             self._books.set_latest(tx, now)
+        self._books.vouched()
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[Turn]:

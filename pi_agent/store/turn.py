@@ -37,7 +37,7 @@ class Turn:
 
     def __init__(self, tx: sqlite3.Connection, books: Accounting, timeout: float) -> None:
         self._tx, self._books, self._timeout = tx, books, timeout
-        self._fell_back = books.fell_back(tx)
+        self._was_set = books.was_set(tx)
         self.now = books.tick(tx)
 
     # -- taking ----------------------------------------------------------------------------------------------------
@@ -51,7 +51,7 @@ class Turn:
         locked = self._books.locked_until(self._tx)
         if locked > self.now:
             raise LockedOut(until=iso(locked))
-        if self._fell_back or not self._books.is_open(self._tx, window):
+        if self._was_set or not self._books.is_open(self._tx, window):
             raise WindowNotOpen
         room, by_quota = (left + own for left in self._books.left(self._tx, window))
         if room - keep < 1:
@@ -80,12 +80,21 @@ class Turn:
 
     # -- closing ---------------------------------------------------------------------------------------------------
 
-    def settle(self, attempt: int, answer: Answer, server: ServerBudget | None, overtaken: int = 0) -> None:
+    def settle(
+        self,
+        attempt: int,
+        answer: Answer,
+        server: ServerBudget | None,
+        overtaken: int = 0,
+        took: float | None = None,
+    ) -> None:
         """Store the answer and close the attempt. The first answer says which classes the oracle has.
 
+        `took`: seconds from `mark_sent` to now by a clock that nobody can set; without it the wall clock has to do.
         `overtaken`: attempts that ended without a word on the quota while this one was under way.
         """
-        self._move(attempt, "sent", "settled", closed_at=self._ended(attempt), outcome="answered")
+        ended = self._ended(attempt, took)
+        self._move(attempt, "sent", "settled", closed_at=ended, outcome="answered")
         self._tx.execute(
             "UPDATE oracle SET classes=? WHERE id=? AND classes IS NULL",
             (json.dumps(answer.classes), self._books.key),
@@ -93,24 +102,34 @@ class Turn:
         self._tx.execute(
             "INSERT INTO answer (attempt, oracle, image, kind, vector, answered_at) "
             "SELECT id, oracle, image, ?, ?, ? FROM attempt WHERE id=?",
-            (answer.kind, answer.vector.astype(np.dtype("<f4")).tobytes(), self.now, attempt),
+            (answer.kind, answer.vector.astype(np.dtype("<f4")).tobytes(), ended, attempt),
         )
         self.note_server(server, overtaken)
 
-    def close_unanswered(self, attempt: int, why: str, server: ServerBudget | None = None, overtaken: int = 0) -> None:
-        """The query was sent and brought no usable answer: it stays spent."""
-        self._move(attempt, "sent", "sent", closed_at=self._ended(attempt), outcome=why[:500])
+    def close_unanswered(
+        self,
+        attempt: int,
+        why: str,
+        server: ServerBudget | None = None,
+        overtaken: int = 0,
+        took: float | None = None,
+    ) -> None:
+        """The query was sent and brought no usable answer: it stays spent. Arguments as those of `settle`."""
+        self._move(attempt, "sent", "sent", closed_at=self._ended(attempt, took), outcome=why[:500])
         self.note_server(server, overtaken)
 
     def refund(self, attempt: int, why: str) -> None:
         """Give an open query back: only where it is certain that no byte left this machine."""
-        state = self._tx.execute("SELECT state FROM attempt WHERE id=?", (attempt,)).fetchone()[0]
+        state, began = self._tx.execute(
+            "SELECT state, coalesce(sent_at, reserved_at) FROM attempt WHERE id=?", (attempt,)
+        ).fetchone()
         before = "sent" if state == "sent" else "reserved"
-        self._move(attempt, before, "refunded", closed_at=self.now, outcome=why[:500])
+        self._move(attempt, before, "refunded", closed_at=began, outcome=why[:500])
 
     def note_server(self, server: ServerBudget | None, overtaken: int = 0) -> None:
         """Take in what the oracle says is left; it can only lower what the ledger allows."""
-        self._books.note_server(self._tx, self.now, server, overtaken)
+        if not self._was_set:  # else nobody knows which window it speaks of
+            self._books.note_server(self._tx, self.now, server, overtaken)
 
     def lock_out(self, until: float | None) -> float:
         """The oracle locked us out: nothing more until `until`, or until the window ends where it does not say.
@@ -118,9 +137,9 @@ class Turn:
         Returns the moment. An `until` that has long passed says nothing; none is believed beyond a year.
         """
         window = self._books.window(self._tx, self.now)
+        if self._was_set or not self._books.is_open(self._tx, window):
+            return window.end  # a guess from a clock nobody vouched for: end this run, but record nothing
         if until is None or until < self.now - self._books.skew:
-            if not self._books.is_open(self._tx, window):
-                return window.end  # a guess from a clock nobody vouched for: end this run, but record nothing
             until = window.end
         moment = min(max(until, self.now + self._books.skew), self.now + MAX_PERIOD)
         self._tx.execute("UPDATE oracle SET locked_until=max(locked_until, ?) WHERE id=?", (moment, self._books.key))
@@ -132,9 +151,9 @@ class Turn:
         Nobody knows when it crashed, so what was sent may have been in flight for the longest possible time.
         """
         refunded = self._tx.execute(
-            "UPDATE attempt SET state='refunded', closed_at=?, outcome='agent stopped before sending' "
+            "UPDATE attempt SET state='refunded', closed_at=reserved_at, outcome='agent stopped before sending' "
             "WHERE oracle=? AND state='reserved' AND closed_at IS NULL",
-            (self.now, self._books.key),
+            (self._books.key,),
         ).rowcount
         lost = self._tx.execute(
             "UPDATE attempt SET closed_at=sent_at + ?, outcome='agent stopped before the answer' "
@@ -143,12 +162,12 @@ class Turn:
         ).rowcount
         return refunded, lost
 
-    def _ended(self, attempt: int) -> float:
-        """When the attempt ended: at the latest possible moment if the clock fell back meanwhile."""
-        if not self._fell_back:
+    def _ended(self, attempt: int, took: float | None) -> float:
+        """When the attempt ended; at the latest possible moment where nobody knows because the clock was set."""
+        if took is None and not self._was_set:
             return self.now
         sent_at = self._tx.execute("SELECT sent_at FROM attempt WHERE id=?", (attempt,)).fetchone()[0]
-        return float(sent_at or self.now) + self._timeout
+        return float(sent_at or self.now) + (self._timeout if took is None else max(0.0, took))
 
     def _move(self, attempt: int, before: str, after: str, **values: object) -> None:
         columns = "".join(f", {name}=?" for name in values)
