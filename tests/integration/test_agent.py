@@ -76,7 +76,9 @@ def test_a_night_from_init_to_export(pi: Pi, model: Path, tmp_path: Path) -> Non
         again = pi.done("query", folder / "000.jpg")
         assert set(again) == QUERY and again["cached"]
         expected = load_predictor(model).scores(decode_query(query_jpeg(0)))
-        np.testing.assert_array_equal(np.float32(again["scores"]), expected)
+        np.testing.assert_allclose(
+            np.float32(again["scores"]), expected, rtol=1e-5
+        )  # another processor, another last digit
         assert again["classes"] == list(CLASSES)
         assert again["label"] == CLASSES[int(expected.argmax())]
         assert counts(store) == [(2, 0)], "an answer from the cache spends nothing"
@@ -111,7 +113,7 @@ def test_a_night_from_init_to_export(pi: Pi, model: Path, tmp_path: Path) -> Non
     items = list(read_transfer_set(out))
     assert [i.jpeg for i in items] == [query_jpeg(seed) for seed in (0, 1, 2, 3, 4, 5, 9)]
     for item in items:
-        np.testing.assert_array_equal(item.mean, load_predictor(model).scores(decode_query(item.jpeg)))
+        np.testing.assert_allclose(item.mean, load_predictor(model).scores(decode_query(item.jpeg)), rtol=1e-5)
     tomorrow = pi.fails("export", tmp_path / "none.tar", "--since", "2999-01-01")
     assert tomorrow["exit"] == 65 and not (tmp_path / "none.tar").exists()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pi_agent.contract.windows import Period
@@ -188,6 +188,7 @@ def test_no_client_at_all_brings_the_door_down_or_spends_what_it_has_not_asked(r
 
     @settings(max_examples=100, deadline=None)
     @given(pieces, ends)
+    @example([whole], "shut")
     def attack(said: list[bytes], end: str) -> None:
         key, _, picture = b"".join(said).partition(b"\n")
         if key.strip() == KEY.encode() and len(picture) >= PICTURE_BYTES:
