@@ -14,7 +14,7 @@ import pytest
 
 from pi_agent.contract.transfer_set import add_member, read_transfer_set
 from pi_agent.prepare import decode_query
-from tests.support import CLASSES, query_jpeg, tiny_model_folder
+from tests.support import CLASSES, query_jpeg
 from tests.support_agent import Pi, pictures
 from tests.support_server import KEY, serving
 from training_host.predictor import load_predictor
@@ -24,11 +24,6 @@ COLLECT = {"schema", "sent", "settled", "cached", "failed", "remaining", "queue"
 COLLECT |= {"near_duplicates", "oracle_repeats_itself"}
 BUDGET = {"schema", "day", "quota", "spent", "reserved", "refunded", "remaining", "resets_at", "locked_until"}
 QUERY = {"schema", "classes", "scores", "label", "cached", "sha256"}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model_folder(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture

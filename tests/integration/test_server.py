@@ -43,19 +43,6 @@ from training_host.server.service import Refusal, Service
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model_folder(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("keys") / "keys.txt"
-    path.write_text(f"# test\npi:{KEY}\nother:{KEY[::-1]}\n")
-    path.chmod(0o600)
-    return path
-
-
-@pytest.fixture(scope="module")
 def open_server(model: Path) -> Iterator[Served]:
     """One server with a large quota for all tests that do not exhaust it."""
     with serving(model, "--quota", 1000, "--quota-period", "366d") as served:

@@ -36,19 +36,6 @@ BLACK = bytes(PICTURE_BYTES)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model_folder(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("keys") / "keys.txt"
-    path.write_text(f"pi:{KEY}\nother:{KEY[::-1]}\n")
-    path.chmod(0o600)
-    return path
-
-
-@pytest.fixture(scope="module")
 def roomy(model: Path, keys: Path) -> Iterator[Served]:
     """One server with a large quota for all tests that do not exhaust it."""
     with serving(model, "--quota", 100_000, "--api-keys", keys, *LONG) as served:

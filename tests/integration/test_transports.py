@@ -21,7 +21,7 @@ from pi_agent.prepare import decode_query
 from pi_agent.transports import open_transport
 from pi_agent.transports.base import Failed, LockOut, NotSent, Throttled, Transport, Unauthorised
 from tests import support_hostile, support_hostile_tcp
-from tests.support import CLASSES, query_jpeg, tiny_model_folder
+from tests.support import CLASSES, query_jpeg
 from tests.support_agent import Pi, pictures
 from tests.support_server import KEY, Served, serving
 from training_host.predictor import load_predictor
@@ -29,19 +29,6 @@ from training_host.predictor import load_predictor
 PROTOCOLS = ("http", "csaw-tcp")
 LONG = ("--quota-period", "366d", "--tcp-port", 0)
 YEAR = ("--period", "366d")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model_folder(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("keys") / "keys.txt"
-    path.write_text(f"pi:{KEY}\nother:{KEY[::-1]}\n")
-    path.chmod(0o600)
-    return path
 
 
 @pytest.fixture(scope="module")
