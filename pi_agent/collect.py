@@ -74,6 +74,7 @@ def collect(
         def landed(image: QueryImage, outcome: Outcome) -> None:
             if isinstance(outcome, NoAnswer):
                 summary.failed += 1
+                wanted.gave_up(image.sha256)
                 log.error(event("no-answer", image=image.sha256[:12], why=outcome, permanent=outcome.permanent))
                 if outcome.permanent:
                     agent.queue.set_problem(image.sha256, str(outcome))

@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 NEAR_BITS = 6
 """Hashes that differ in so many of 64 bits are of near-duplicates, where the user does not say otherwise."""
+AT_ONCE_UNJUDGED = 4
+"""Questions on their way while nobody knows whether the oracle repeats itself."""
 ENOUGH_TO_JUDGE = 3
 """Answers before a standard error is believed: that of two is mostly luck."""
 
@@ -43,6 +45,7 @@ class Wanted:
         """True where the oracle was found to repeat itself: asking again would be a waste."""
         self.skipped: list[str] = []
         self.unreadable = 0
+        self._out: set[str] = set()
         self._judge_oracle()
         self._walk = self.queued()
         self._again: deque[str] = deque()
@@ -68,8 +71,13 @@ class Wanted:
         """True for a first question about an image that looks like one already asked."""
         return self._near is not None and queued.answers == 0 and self._near.seen(queued.sha256)
 
+    def gave_up(self, sha256: str) -> None:
+        """This image brings no answer tonight."""
+        self._out.discard(sha256)
+
     def landed(self, sha256: str) -> None:
         """An answer for this image is in: does it want another?"""
+        self._out.discard(sha256)
         if self.repeats == 1:
             return
         if self.alike is None:
@@ -81,6 +89,13 @@ class Wanted:
         return self
 
     def __next__(self) -> QueryImage:
+        if self.repeats > 1 and self.alike is None and len(self._out) >= AT_ONCE_UNJUDGED:
+            raise StopIteration  # for now: these may show that asking again is a waste
+        picture = self._find()
+        self._out.add(picture.sha256)
+        return picture
+
+    def _find(self) -> QueryImage:
         if self._again:
             picture = self._agent.pictures.get(self._again.popleft())
             if picture is not None:

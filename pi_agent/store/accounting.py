@@ -41,6 +41,7 @@ class Accounting:
 
     def __init__(self, key: int, quota: int, period: Period, clock: Clock) -> None:
         self.key, self.quota, self.period, self.clock = key, quota, period, clock
+        self._noted = 0  # the newest attempt when the oracle's least word was noted
         self._offset: float | None = None  # wall clock minus stopwatch, when somebody vouched for the wall clock
 
     @property
@@ -117,28 +118,35 @@ class Accounting:
         total = self.charge(tx, window).total
         return allowed - total, self.quota - total
 
-    def note_server(self, tx: sqlite3.Connection, now: float, server: ServerBudget | None, overtaken: int = 0) -> None:
-        """Lower what the window allows to what the oracle says is left.
+    def note_server(
+        self, tx: sqlite3.Connection, now: float, server: ServerBudget | None, overtaken: int = 0, attempt: int = 0
+    ) -> None:
+        """Lower what the window allows to what the oracle says is left; `attempt` has just been closed by its answer.
 
         The ceiling is what the oracle had certainly counted when it spoke, plus what it said was left: never above the
         truth. Not certain is what is in flight, and what ended without a word on the quota while this answer was on its
-        way: `overtaken`. Answers overtake each other, so the least that it said is the latest.
+        way: `overtaken`. Answers overtake each other, so the least that it said is the latest. Whoever was in flight
+        then and comes back with a higher figure was counted before: now that is certain, too.
         """
         window = self.window(tx, now)
         if server is None or abs(now + server.reset_in - window.start) <= self.skew + 1:
             return  # nothing said, or the oracle still speaks of the window that has just ended
+        row = tx.execute(
+            "SELECT ceiling, server_remaining FROM budget_window WHERE oracle=? AND start=?", (self.key, window.start)
+        ).fetchone()
+        if row is None:
+            return
         remaining = max(0, server.remaining)
+        if row[1] is None or remaining <= row[1]:
+            ceiling, least = self.charge(tx, window).closed - overtaken + remaining, remaining
+            self._noted = tx.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()[0]
+        elif attempt and attempt <= self._noted:
+            ceiling, least = row[0] + 1, row[1]
+        else:
+            return
         tx.execute(
-            "UPDATE budget_window SET ceiling=?, server_remaining=? "
-            "WHERE oracle=? AND start=? AND coalesce(server_remaining, ?) >= ?",
-            (
-                self.charge(tx, window).closed - overtaken + remaining,
-                remaining,
-                self.key,
-                window.start,
-                remaining,
-                remaining,
-            ),
+            "UPDATE budget_window SET ceiling=?, server_remaining=? WHERE oracle=? AND start=?",
+            (ceiling, least, self.key, window.start),
         )
 
     def locked_until(self, tx: sqlite3.Connection) -> float:

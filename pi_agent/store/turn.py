@@ -104,7 +104,7 @@ class Turn:
             "SELECT id, oracle, image, ?, ?, ? FROM attempt WHERE id=?",
             (answer.kind, answer.vector.astype(np.dtype("<f4")).tobytes(), ended, attempt),
         )
-        self.note_server(server, overtaken)
+        self.note_server(server, overtaken, attempt)
 
     def close_unanswered(
         self,
@@ -116,7 +116,7 @@ class Turn:
     ) -> None:
         """The query was sent and brought no usable answer: it stays spent. Arguments as those of `settle`."""
         self._move(attempt, "sent", "sent", closed_at=self._ended(attempt, took), outcome=why[:500])
-        self.note_server(server, overtaken)
+        self.note_server(server, overtaken, attempt)
 
     def refund(self, attempt: int, why: str) -> None:
         """Give an open query back: only where it is certain that no byte left this machine."""
@@ -126,10 +126,10 @@ class Turn:
         before = "sent" if state == "sent" else "reserved"
         self._move(attempt, before, "refunded", closed_at=began, outcome=why[:500])
 
-    def note_server(self, server: ServerBudget | None, overtaken: int = 0) -> None:
+    def note_server(self, server: ServerBudget | None, overtaken: int = 0, attempt: int = 0) -> None:
         """Take in what the oracle says is left; it can only lower what the ledger allows."""
         if not self._was_set:  # else nobody knows which window it speaks of
-            self._books.note_server(self._tx, self.now, server, overtaken)
+            self._books.note_server(self._tx, self.now, server, overtaken, attempt)
 
     def lock_out(self, until: float | None) -> float:
         """The oracle locked us out: nothing more until `until`, or until the window ends where it does not say.

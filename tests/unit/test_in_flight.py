@@ -153,6 +153,7 @@ def test_never_above_our_quota_or_the_oracles_whichever_is_lower(
         assert scene.ledger.budget().spent == server.counted
         if not flaky:
             assert server.counted == min(theirs, ours, 50), "and nothing of it is lost"
+            assert scene.ledger.budget().remaining == min(theirs, ours) - server.counted, "the figure is exact"
 
 
 def test_a_silent_oracle_with_a_lower_quota_locks_out_and_everything_under_way_lands(scene: Scene) -> None:
