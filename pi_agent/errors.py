@@ -31,7 +31,7 @@ class LostDatabase(DamagedDatabase):
 
 
 class Busy(MagpieError):
-    """another pi-agent (process {pid}) is spending queries from {path}"""
+    """another pi-agent (process {pid}) is at work in {path}"""
 
     exit_code = Exit.TRY_TOMORROW
     hint = "wait until it has ended; cached answers, status, budget and export work meanwhile"

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pi_agent.contract.errors import CannotCreate, MagpieError, StorageError, from_write_error
-from pi_agent.errors import DamagedDatabase
+from pi_agent.errors import Busy, DamagedDatabase
 from pi_agent.store.migrations import check_owner, check_schema, migrate
 
 _PRAGMAS = (
@@ -47,7 +47,9 @@ def storage_errors(path: Path) -> Iterator[None]:
         if code.startswith(("SQLITE_READONLY", "SQLITE_PERM")):
             raise CannotCreate(path=path, reason=str(exc)) from exc
         if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
-            raise StorageError(path=path, reason=str(exc), hint="another pi-agent is writing; try again") from exc
+            raise Busy(
+                path=path.parent, pid="unknown"
+            ) from exc  # stopped, or very slow, in the middle of a transaction
         if code.startswith("SQLITE_FULL"):
             raise StorageError(path=path, reason=str(exc)) from exc
         if code.startswith("SQLITE_IOERR"):

@@ -82,12 +82,14 @@ def counted(store: Path) -> tuple[int, int]:
 def test_of_two_agents_one_spends_and_the_other_is_busy(tmp_path: Path) -> None:
     with observed(tmp_path / "all", quota=30) as (pi, network, store):
         pi.done("add", photos(tmp_path / "photos", 40))
-        network.begin(Weather(latency=0.1))
+        second_has_ended = threading.Event()
+        network.hold = lambda: second_has_ended.wait(timeout=60)
         first = pi.start("collect", "--json")
         while network.arrived < 1:
             assert first.poll() is None, first.communicate()
             time.sleep(0.005)
         busy = end(pi.start("collect", "--json"))
+        second_has_ended.set()
         done = end(first)
         rows = pi.rows("SELECT count(*), count(DISTINCT image) FROM attempt WHERE state='settled'")
     assert (busy.code, busy.error["kind"]) == (75, "Busy"), busy.stderr

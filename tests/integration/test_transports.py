@@ -196,7 +196,8 @@ def test_a_night_from_init_to_export_goes_through_every_door(
     exported = pi.done("export", tmp_path / "night.tar")
     assert (exported["images"], exported["answers"]) == (8, 8)
     for item in read_transfer_set(tmp_path / "night.tar"):
-        np.testing.assert_array_equal(item.mean, load_predictor(model).scores(decode_query(item.jpeg)))
+        expected = load_predictor(model).scores(decode_query(item.jpeg))
+        np.testing.assert_allclose(item.mean, expected, rtol=1e-5)  # on another processor the last digit may differ
 
 
 def test_an_agent_whose_key_is_wrong_or_whose_oracle_is_gone_says_so(
