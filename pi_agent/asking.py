@@ -102,10 +102,7 @@ class Asking:
         return not self._crew.under_way and not self._may_send()
 
     def obstacle(self) -> Exception | float | None:
-        """Why it is idle: what stands in the way, the seconds to wait, or None where everything was asked.
-
-        Asking again clears it.
-        """
+        """Why it is idle: what stands in the way (told once), the seconds to wait, or None: all was asked."""
         if self._end is not None:
             return self._end
         hold, self._hold = self._hold, None
@@ -228,8 +225,8 @@ class Asking:
     ) -> list[tuple[QueryImage, Outcome]]:
         """Put it back, or give up after the last attempt; `end` is what that means for all others.
 
-        The pause is for all: a failure says more of the oracle than of the image. And the most tried goes first, so
-        that a sick oracle is known after few images, not after a first attempt at many.
+        The pause is for all, as a failure says more of the oracle than of the image. The most tried goes first, so that
+        a sick oracle is known after few images.
         """
         self._pacing.failed()
         question.why = str(exc)
