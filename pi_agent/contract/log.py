@@ -110,5 +110,5 @@ def start_logging(verbose: bool = False) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JournalFormatter() if journal else PlainFormatter())
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
-    for library in ("urllib3", "PIL"):  # what they would tell of requests and pictures belongs into no log
+    for library in ("urllib3", "PIL", "matplotlib"):  # of requests, pictures and fonts they tell too much
         logging.getLogger(library).setLevel(logging.ERROR)
