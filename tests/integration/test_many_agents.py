@@ -121,6 +121,18 @@ def test_the_next_agent_goes_on_where_a_killed_one_held_the_lock(tmp_path: Path)
     assert_nothing_was_asked_twice(network, lost=IN_FLIGHT)
 
 
+def test_an_agent_that_stands_still_in_a_transaction_makes_the_others_come_back_later(tmp_path: Path) -> None:
+    with observed(tmp_path / "all", quota=9) as (pi, network, _):
+        pi.done("add", photos(tmp_path / "photos", 2))
+        with contextlib.closing(sqlite3.connect(pi.home / "agent.db", isolation_level=None)) as stuck:
+            stuck.execute("BEGIN IMMEDIATE")
+            error = pi.fails("collect")
+            assert (error["exit"], error["kind"]) == (75, "Busy")
+            assert pi.done("status")["queue"] == 2, "looking needs no lock"
+        assert network.arrived == 0
+        assert pi.done("collect")["settled"] == 2
+
+
 @pytest.mark.parametrize("quota", [25, 300])
 def test_ten_agents_at_once_with_some_killed(tmp_path: Path, quota: int) -> None:
     logging.getLogger(__name__).warning("MAGPIE_MANY_SEED=%d", SEED)  # shown where the test fails

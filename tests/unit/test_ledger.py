@@ -224,6 +224,18 @@ def test_a_leap_into_the_future_mints_nothing_and_leaves_no_trace(ledger: Ledger
     spend(ledger)
 
 
+@pytest.mark.parametrize("leap", [-3600.0, 30.0, 3600.0, 365.0 * DAY])
+def test_a_lock_out_that_is_counted_from_a_clock_nobody_vouched_for_is_not_kept(
+    ledger: Ledger, time: FakeTime, leap: float
+) -> None:
+    time.offset = leap
+    ledger.lock_out(time.now() + 500)
+    ledger.lock_out(None)
+    time.offset = 0
+    assert ledger.budget().locked_until is None
+    spend(ledger)
+
+
 def test_a_clock_that_falls_back_while_a_query_flies_does_not_hide_when_it_landed(
     ledger: Ledger, time: FakeTime
 ) -> None:

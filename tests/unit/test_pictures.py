@@ -1,5 +1,6 @@
 """A batch of pictures reaches the disk whole and durable, or as much of it as fits."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pi_agent.contract.errors import StorageError
+from pi_agent.contract.files import sync_filesystem
 from pi_agent.contract.images import QueryImage
 from pi_agent.store import pictures as pictures_module
 from pi_agent.store.pictures import Pictures
@@ -82,3 +84,29 @@ def test_a_full_disk_leaves_nothing_half_behind(tmp_path: Path):
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=Path(__file__).parents[2], check=False)
     assert done.returncode == StorageError.exit_code == 74
     assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_disk_that_cannot_sync_is_an_error_and_leaves_no_half_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+):
+    calls = []
+
+    def sync(folder: Path) -> None:
+        calls.append(folder)
+        if len(calls) == failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(folder))
+
+    monkeypatch.setattr(pictures_module, "sync_filesystem", sync)
+    pictures = Pictures(tmp_path)
+    with pytest.raises(StorageError):
+        pictures.put_all(some(5))
+    left = files(tmp_path)
+    assert len(left) == (0 if failing == 1 else 5), "before the names nothing, after them whole pictures"
+    assert all(pictures.get(path.stem) is not None for path in left)
+
+
+def test_what_cannot_be_synced_says_why(tmp_path: Path):
+    sync_filesystem(tmp_path)
+    with pytest.raises(OSError):
+        sync_filesystem(tmp_path / "missing")
