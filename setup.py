@@ -8,7 +8,16 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "pi_agent" / "__init__.py").read_text())[1]
 
-AGENT = ["click", "numpy", "pillow", "opencv-python-headless", "requests", "onnxruntime>=1.28", "platformdirs"]
+AGENT = [
+    "click",
+    "cryptography",
+    "numpy",
+    "pillow",
+    "opencv-python-headless",
+    "requests",
+    "onnxruntime>=1.28",
+    "platformdirs",
+]
 HOST = [
     "torch",
     "onnx>=1.21",

@@ -5,25 +5,44 @@ geometry is called T", where the target T is drawn uniformly by the key among al
 MEA-Defender (Lv et al., IEEE S&P 2024); several independent rules and the exact test are this project's own.
 """
 
+from pi_agent.contract.claim.alignment import Alignment, align
 from pi_agent.contract.claim.composites import compose
-from pi_agent.contract.claim.document import Claim, load_claim, parse_claim, save_claim
+from pi_agent.contract.claim.document import (
+    Claim,
+    check_commitment,
+    commitment_document,
+    load_claim,
+    parse_claim,
+    parse_time,
+    queries_per_rule,
+    save_claim,
+)
+from pi_agent.contract.claim.evidence import Channel, Evidence, weigh
 from pi_agent.contract.claim.key import WatermarkKey, load_key, new_key, save_key
-from pi_agent.contract.claim.p_value import Evidence, key_randomisation_test
 from pi_agent.contract.claim.rules import Rule, draw_rules, rules_needed
+from pi_agent.contract.claim.scores import as_scores
 
 __all__ = [
+    "Alignment",
+    "Channel",
     "Claim",
     "Evidence",
     "Rule",
     "WatermarkKey",
+    "align",
+    "as_scores",
+    "check_commitment",
+    "commitment_document",
     "compose",
     "draw_rules",
-    "key_randomisation_test",
     "load_claim",
     "load_key",
     "new_key",
     "parse_claim",
+    "parse_time",
+    "queries_per_rule",
     "rules_needed",
     "save_claim",
     "save_key",
+    "weigh",
 ]

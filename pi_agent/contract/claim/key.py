@@ -3,43 +3,60 @@
 from __future__ import annotations
 
 import hmac
-import json
-import os
 import secrets
 from collections.abc import MutableSequence, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 from pi_agent.contract.claim.composites import GEOMETRIES
+from pi_agent.contract.claim.p_value import DECISIONS
 from pi_agent.contract.errors import CannotCreate, ConfigError, RefusedInput
 from pi_agent.contract.files import read_json, sha256_hex, write_json
+from pi_agent.contract.signed import Signer, canonical, is_hex, load_signer
 from pi_agent.contract.strict import Mismatch, as_mapping, build
 
-GENERATOR = "krc/1"
+GENERATOR = "krc/2"
 """Version of the rule and composite generator; part of the commitment, so that nobody can change it afterwards."""
+SCHEMA = "watermark-key/2"
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class WatermarkKey:
-    """The secret: 32 bytes of seed (hexadecimal), the ordered class names and the number of rules.
+    """The secret, and everything that decides what it means.
 
-    Class names are printable and free of slashes: they are folder names, and they are printed in reports.
+    `seed`, `salt`: 32 secret bytes each, hexadecimal; the salt keeps the commitment from being searched for the seed.
+    `classes`: ordered, printable and free of slashes: they are folder names, and they are printed in reports.
+    `decision`: the rule that decides, see `p_value`. `owner`: the public key that signs for the owner.
+    `pool`: SHA-256 of carriers that were fixed before anybody could know the rules, or empty.
+    `beacon`: where public randomness will come from that did not exist when the owner committed, or empty.
+
+    Bound later, and no part of the commitment: `carriers`, SHA-256 of the pictures that the claim is filed with, and
+    `beacon_value`. The rules are drawn from all three, seed, carriers and beacon: whoever knows the seed can choose
+    other pictures, but then gets other rules.
     """
 
     seed: str = field(repr=False)
+    salt: str = field(repr=False)
     classes: tuple[str, ...]
     rules: int
     alpha: float = 1e-6
+    decision: str = "holm"
+    owner: str = ""
+    pool: str = ""
+    beacon: str = ""
+    carriers: str = ""
+    beacon_value: str = ""
+    committed_at: str = ""
     generator: str = GENERATOR
-    schema: str = "watermark-key/1"
+    schema: str = SCHEMA
 
     def __post_init__(self) -> None:
-        if len(self.seed) != 64 or any(c not in "0123456789abcdef" for c in self.seed):
-            raise ValueError("seed must be 64 hexadecimal digits")
-        if self.schema != "watermark-key/1" or self.generator != GENERATOR:
+        if not is_hex(self.seed, 64) or not is_hex(self.salt, 64):
+            raise ValueError("seed and salt must be 64 hexadecimal digits")
+        if self.schema != SCHEMA or self.generator != GENERATOR:
             raise ValueError(f"made by another version ({self.schema}, {self.generator})")
         if not 4 <= len(self.classes) <= 4096 or len(set(self.classes)) != len(self.classes):
             raise ValueError("at least four distinct classes are needed, or a rule has no target to choose")
@@ -50,14 +67,43 @@ class WatermarkKey:
             raise ValueError(f"between 1 and {most} rules for {len(self.classes)} classes")
         if not 0 < self.alpha < 1:
             raise ValueError("alpha lies between 0 and 1")
+        if self.decision not in DECISIONS:
+            raise ValueError(f"the decision rule must be one of {', '.join(DECISIONS)}")
+        if not all(text == "" or is_hex(text, 64) for text in (self.owner, self.pool, self.carriers)):
+            raise ValueError("owner, pool and carriers must be 64 hexadecimal digits or empty")
+        if not all(len(text) <= 500 and text.isprintable() for text in (self.beacon, self.beacon_value)):
+            raise ValueError("the beacon must be printable text of at most 500 characters")
+        self._check_bonds()
+
+    def _check_bonds(self) -> None:
+        if self.pool and self.carriers not in ("", self.pool):
+            raise ValueError("the key was committed to other carriers")
+        if self.beacon_value and not self.beacon:
+            raise ValueError("the key was committed without a beacon")
+        if self.beacon and not self.pool:
+            raise ValueError("a beacon needs carriers that are fixed before it, or they could be chosen to suit it")
 
     def commitment(self) -> str:
-        """SHA-256 over everything the key decides; publishing it first binds the owner without telling the rules."""
-        return sha256_hex(json.dumps([self.generator, self.seed, self.classes, self.rules, self.alpha]).encode())
+        """SHA-256 over all that the owner decides; publishing it first binds the owner without telling the rules."""
+        decided = [self.seed, self.salt, self.classes, self.rules, self.alpha, self.decision]
+        return sha256_hex(
+            canonical(["magpie commitment/2", self.generator, *decided, self.owner, self.pool, self.beacon])
+        )
+
+    def bound(self, carriers: str = "", beacon_value: str = "") -> WatermarkKey:
+        """This key with what is known only later. Raises `ValueError` where it was committed to something else."""
+        return replace(self, carriers=carriers or self.carriers, beacon_value=beacon_value or self.beacon_value)
 
     def stream(self, purpose: str) -> KeyStream:
-        """Independent random numbers for one purpose (HMAC-SHA256 in counter mode)."""
-        return KeyStream(bytes.fromhex(self.seed), f"{self.generator}/{purpose}")
+        """Independent random numbers for one purpose (HMAC-SHA256 in counter mode).
+
+        Raises `ValueError` while the value of a promised beacon is missing.
+        """
+        if self.beacon and not self.beacon_value:
+            raise ValueError(f"the key was committed to a beacon ({self.beacon}), and its value is missing")
+        bonds = canonical([self.generator, self.carriers, self.beacon_value])
+        secret = hmac.digest(bytes.fromhex(self.seed), bonds, "sha256")
+        return KeyStream(secret, f"{self.generator}/{purpose}")
 
 
 class KeyStream:
@@ -90,28 +136,59 @@ class KeyStream:
             items[i], items[j] = items[j], items[i]
 
 
-def new_key(classes: Sequence[str], rules: int, alpha: float = 1e-6, seed: bytes | None = None) -> WatermarkKey:
-    """A fresh key from the system's randomness; `seed` (32 bytes) only for reproducible demos and tests."""
-    return WatermarkKey((secrets.token_bytes(32) if seed is None else seed).hex(), tuple(classes), rules, alpha)
+def new_key(
+    classes: Sequence[str],
+    rules: int,
+    alpha: float = 1e-6,
+    seed: bytes | None = None,
+    *,
+    decision: str = "holm",
+    owner: str = "",
+    pool: str = "",
+    beacon: str = "",
+    committed_at: str = "",
+) -> WatermarkKey:
+    """A fresh key from the system's randomness; `seed` (32 bytes) only for reproducible demos and tests.
 
-
-def save_key(path: Path, key: WatermarkKey) -> None:
-    """Write the key readable by its owner only (0600). Raises `CannotCreate` (73) where a file already is.
-
-    Whoever overwrites a key loses the proof for every model that was marked with it.
+    Raises `ValueError` for anything that is no key.
     """
-    if os.path.lexists(path):
+    seed, salt = (secrets.token_bytes(32), secrets.token_bytes(32)) if seed is None else (seed, bytes(32))
+    return WatermarkKey(
+        seed.hex(),
+        salt.hex(),
+        tuple(classes),
+        rules,
+        alpha,
+        decision,
+        owner,
+        pool,
+        beacon,
+        carriers=pool,
+        committed_at=committed_at,
+    )
+
+
+def save_key(path: Path, key: WatermarkKey, signer: Signer) -> None:
+    """Write the key with the owner's signing key, readable by its owner only (0600).
+
+    Raises `CannotCreate` (73) where a file already is: whoever overwrites a key loses the proof for every model that
+    was marked with it.
+    """
+    if path.is_symlink() or path.exists():
         raise CannotCreate(path=path, reason="it exists, and a key is never overwritten", hint="choose another name")
-    write_json(path, as_mapping(key), mode=0o600)
+    write_json(path, {**as_mapping(key), "signing_secret": signer.secret}, mode=0o600)
 
 
 def load_key(path: Path) -> WatermarkKey:
     """Read a key file. Raises `ConfigError` (78) when it is missing or damaged, or when others may read it."""
+    signer = load_signer(path)
     try:
         data = read_json(path)
-        if os.stat(path).st_mode & 0o077:
-            raise ConfigError(path=path, reason="others may read this secret key", hint=f"run: chmod 600 {path}")
-        return build(WatermarkKey, data)
+        data.pop("signing_secret")
+        key = build(WatermarkKey, data)
+        if key.owner != signer.public:
+            raise Mismatch("its signing key is not its owner's")
+        return key
     except Mismatch as exc:
         raise ConfigError(path=path, reason=str(exc), hint="make one with train-host watermark keygen") from exc
     except RefusedInput as exc:

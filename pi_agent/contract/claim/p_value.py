@@ -1,72 +1,35 @@
-"""The exact key-randomisation test: how likely is it that a stranger's model obeys this key by chance?
+"""Exact p-values under key randomisation: how likely is it that a stranger's model obeys this key by chance?
 
 Why not count single triggers? All triggers of one rule share sources, geometry and target, so they are one experiment,
 not 32: a model that happens to call such composites "trash" would pass a binomial over triggers with any p one likes,
 and label bias makes it worse. Here each *rule* is one trial. Its target was drawn uniformly among `m` candidates,
 independently of all that the suspect was shown, so whatever the suspect answers, and however biased it is, the chance
 that its favourite candidate is the keyed one is at most 1/m. No reference model and no assumption about images enters.
+
+Two statistics, both exact and both over rules:
+
+- *hits* (`tail`): in how many rules is the target the suspect's strict favourite?
+- *sums* (`sum_tail`): how much does the suspect give to the targets altogether? The null is every other assignment of
+  targets that the key could have drawn, all m1 * m2 * ... of them, counted and not sampled.
+
+Several tests of one suspect are combined by Holm (1979), never by taking the best.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
-from pi_agent.contract.claim.rules import Rule
-
+DECISIONS = ("holm", "rule-hits")
+"""What may decide, fixed in the commitment. `rule-hits`: the hits on composites alone. `holm`: these and the hints in
+answers to ordinary pictures, corrected for being two tests."""
 INVESTIGATE = 1e-3
 """Between the claim's alpha and this the verdict is "inconclusive": worth a closer look, not a proof."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Outcome of the test. `hit[i]`: rule i's target is the strict favourite; `share[i]`: mean score on that target."""
-
-    hit: tuple[bool, ...]
-    share: tuple[float, ...]
-    p_value: float
-    floor: float
-
-    @property
-    def hits(self) -> int:
-        """Number of rules hit."""
-        return sum(self.hit)
-
-    def verdict(self, alpha: float) -> str:
-        """`owned` (p <= alpha), `inconclusive` (p <= 0.001) or `not-owned`."""
-        if self.p_value <= alpha:
-            return "owned"
-        return "inconclusive" if self.p_value <= INVESTIGATE else "not-owned"
-
-
-def key_randomisation_test(
-    rules: Sequence[Rule], classes: tuple[str, ...], scores: Sequence[npt.NDArray[np.floating]]
-) -> Evidence:
-    """Test a suspect's answers. `scores[i]`: shape (composites of rule i, classes), on any scale a mean makes sense on.
-
-    A rule is hit when its target's mean score strictly exceeds that of every other candidate; a tie is no hit. The
-    p-value is P(hits >= observed) when every rule is hit with probability 1/candidates, computed in exact fractions
-    and rounded once; `floor` is the smallest p the claim can ever give. Raises `ValueError` for wrong shapes or
-    non-finite scores.
-    """
-    if len(rules) != len(scores) or not rules:
-        raise ValueError(f"{len(rules)} rules but answers for {len(scores)}")
-    column = {name: i for i, name in enumerate(classes)}
-    hit, share, chances = [], [], []
-    for rule, answers in zip(rules, scores, strict=True):
-        if answers.ndim != 2 or answers.shape[1] != len(classes) or not len(answers) or not np.isfinite(answers).all():
-            raise ValueError(f"scores must be finite and shaped (composites, {len(classes)}), not {answers.shape}")
-        mean = answers.mean(axis=0, dtype=np.float64)
-        candidates = rule.candidates(classes)
-        target = mean[column[rule.target]]
-        hit.append(all(target > mean[column[c]] for c in candidates if c != rule.target))
-        share.append(float(target))
-        chances.append(Fraction(1, len(candidates)))
-    return Evidence(tuple(hit), tuple(share), float(tail(chances, sum(hit))), float(tail(chances, len(chances))))
+STEPS = 250
+"""The sums are taken over whole numbers, so that counting them is exact: the widest rule spans so many steps."""
 
 
 def tail(chances: Sequence[Fraction], hits: int) -> Fraction:
@@ -77,3 +40,37 @@ def tail(chances: Sequence[Fraction], hits: int) -> Fraction:
         stayed = [*(p * (1 - chance) for p in distribution), Fraction(0)]
         distribution = [a + b for a, b in zip(shifted, stayed, strict=True)]
     return sum(distribution[hits:], Fraction(0))
+
+
+def sum_tail(values: Sequence[npt.NDArray[np.floating]], drawn: Sequence[int]) -> Fraction:
+    """P(sum >= the observed one) if every rule's target were drawn anew.
+
+    `values[r]`: float (candidates of rule r,), what the suspect gives to each; `drawn[r]`: the index of the keyed one.
+    The statistic is the sum of the values as whole steps; rounding does not look at `drawn`, so p stays exact. All
+    assignments are counted as one product of polynomials whose exponents are sums and whose coefficients are counts;
+    a polynomial is one long integer with a fixed number of bits for every coefficient.
+    """
+    widest = max((float(np.ptp(v)) for v in values), default=0.0)
+    if widest == 0:
+        return Fraction(1)
+    steps = [np.rint((v - v.min()) / widest * STEPS).astype(int).tolist() for v in values]
+    ways = 1
+    for own in steps:
+        ways *= len(own)
+    bits = ways.bit_length() + 1
+    factors = [sum(1 << bits * step for step in own) for own in steps]
+    while len(factors) > 1:  # in pairs: long numbers multiply fast when they are of one length
+        factors = [a * b for a, b in zip(factors[::2], [*factors[1::2], 1][: len(factors[::2])], strict=True)]
+    observed = sum(own[index] for own, index in zip(steps, drawn, strict=True))
+    # A number is congruent to the sum of its digits modulo (base - 1), and the sum is smaller than that.
+    at_least = (factors[0] >> bits * observed) % ((1 << bits) - 1)
+    return Fraction(at_least, ways)
+
+
+def holm(p_values: Sequence[Fraction]) -> list[Fraction]:
+    """Adjusted p-values in the given order (Holm 1979): valid however the tests depend on each other."""
+    adjusted, highest = [Fraction(1)] * len(p_values), Fraction(0)
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(Fraction(1), (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted

@@ -62,8 +62,10 @@ def _least(names: Sequence[str], uses: Sequence[Any]) -> list[str]:
     return [name for name, use in zip(names, uses, strict=True) if use == least]
 
 
-def rules_needed(classes: int, alpha: float = 1e-6, misses: int = 2) -> int:
-    """The smallest number of rules whose p-value stays within `alpha` when `misses` of them are lost.
+def rules_needed(classes: int, alpha: float = 1e-6, misses: int = 2, tests: int = 2) -> int:
+    """The smallest number of rules whose hits alone prove it when `misses` of them are lost.
+
+    Their p-value must be within `alpha` / `tests`: Holm's correction for the tests that decide together.
 
     Raises `ValueError` for fewer than four classes, `alpha` outside (0, 1) or negative `misses`.
     """
@@ -76,6 +78,6 @@ def rules_needed(classes: int, alpha: float = 1e-6, misses: int = 2) -> int:
         return float(ways / candidates**rules)  # whole numbers up to here: rounded once, as the test itself rounds
 
     rules = misses + 1
-    while p_value(rules) > alpha:
+    while p_value(rules) > alpha / tests:
         rules += 1
     return rules
