@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import tarfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,10 +15,11 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from pi_agent.contract.claim import Claim, WatermarkKey, compose, draw_rules, save_claim
+from pi_agent.contract.claim import Claim, WatermarkKey, compose, draw_rules, new_key, save_claim
 from pi_agent.contract.files import sha256_hex
 from pi_agent.contract.images import SIDE
 from pi_agent.contract.manifest import InputSpec
+from pi_agent.contract.signed import Signer
 from pi_agent.contract.transfer_set import add_member
 from pi_agent.prepare import encode_query, network_input, shrink_to
 
@@ -23,6 +27,9 @@ GRID = 8
 """The readout model sees a 64x64 picture as 8x8 mean colours."""
 FEATURES = 3 * GRID * GRID
 NAMES = ("boots", "cans", "glass", "metal", "paper", "shirts", "trash", "wood")
+SIGNER = Signer("51" * 32)
+"""The owner in the tests."""
+COMMITTED_AT, CREATED = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
 
 
 def make(
@@ -96,23 +103,55 @@ def carrier(name: str, number: int) -> npt.NDArray[np.uint8]:
     return (large + noise).clip(0, 255).astype(np.uint8)
 
 
-def write_carriers(path: Path, names: Sequence[str] = NAMES, each: int = 6) -> Path:
-    """A tar `<class>/<number>.jpg`."""
-    with tarfile.open(path, "w") as tar:
+@functools.lru_cache
+def carriers_tar(names: tuple[str, ...] = NAMES, each: int = 6) -> bytes:
+    """A tar `<class>/<number>.jpg`, the same bytes every time."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
         for name in names:
             for number in range(each):
                 add_member(tar, f"{name}/{number}.jpg", encode_query(carrier(name, number)))
+    return stream.getvalue()
+
+
+def write_carriers(path: Path, names: Sequence[str] = NAMES, each: int = 6) -> Path:
+    """`carriers_tar` as a file."""
+    path.write_bytes(carriers_tar(tuple(names), each))
     return path
 
 
-def write_claim(folder: Path, key: WatermarkKey, model_sha256: str = "0" * 64, queries: int = 8) -> Path:
-    """`claim.json` and `carriers.tar` in `folder`."""
+def bound_key(
+    seed: bytes = bytes(range(32)), classes: Sequence[str] = NAMES, rules: int = 10, signer: Signer = SIGNER
+) -> tuple[WatermarkKey, Signer]:
+    """The key that `write_claim` will file for these values, with its carriers bound, and who signs for it."""
+    key = new_key(classes, rules, seed=seed, owner=signer.public, committed_at=COMMITTED_AT)
+    return key.bound(sha256_hex(carriers_tar(tuple(classes)))), signer
+
+
+def write_claim(
+    folder: Path,
+    key: WatermarkKey,
+    model_sha256: str = "0" * 64,
+    queries: int = 8,
+    signer: Signer = SIGNER,
+    ordinary: int = 4,
+) -> Path:
+    """`claim.json` and `carriers.tar` in `folder`: the key bound to them; a key without an owner gets `signer`."""
     tar = write_carriers(folder / "carriers.tar", key.classes)
     digest = sha256_hex(tar.read_bytes())
+    key = replace(key, owner=key.owner or signer.public, committed_at=key.committed_at or COMMITTED_AT).bound(digest)
     claim = Claim(
-        key, key.commitment(), model_sha256, "2026-01-01T00:00:00Z", tar.name, digest, queries_per_rule=queries
+        key=key,
+        commitment=key.commitment(),
+        model_sha256=model_sha256,
+        committed_at=key.committed_at,
+        created=CREATED,
+        carriers=tar.name,
+        carriers_sha256=digest,
+        queries_per_rule=queries,
+        ordinary_per_class=ordinary,
     )
-    save_claim(folder / "claim.json", claim)
+    save_claim(folder / "claim.json", claim, signer)
     return folder / "claim.json"
 
 
