@@ -3,10 +3,13 @@
 Started by its path, `python -I worker.py`, in an empty folder: it needs numpy and ONNX Runtime, nothing of ours. A
 dialogue over stdin and stdout, each message one JSON line and raw bytes, no pickle in either way:
 
-    {"model_bytes", "memory_bytes", "cpu_seconds"} + the model   ->  {"input": [n, 3, 64, 64], "type": "tensor(float)"}
-    {"shape": [32, 3, 64, 64]} + float32 pictures                ->  {"shape": [32, 12]} + float32 answers, and so on
+    {"model_bytes", "memory_bytes", "cpu_seconds"} + the model
+        -> {"inputs": [{"name", "type", "shape": [null, 3, 64, 64]}], "outputs": [...]}
+    {"type": "<f4", "shape": [4, 3, 64, 64], "outputs": [0]} + the pictures
+        -> {"answers": [{"type": "float32", "shape": [4, 12]}]} + the answers, floats as <f4 and whole numbers as <i8
 
-The end of stdin ends it; an answer {"error": reason} ends it too.
+and so on. Who asks for several outputs learns their types and shapes only. The end of stdin ends it; an answer
+{"error": reason} ends it too.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ import resource
 import sys
 from typing import IO, Any
 
-DTYPES = {"tensor(float)": "<f4", "tensor(float16)": "<f2"}
+MAX_TOLD = 9
+"""Of inputs, outputs and dimensions no more are told: a header stays short whatever the model declares."""
 
 
 def main() -> None:
@@ -34,27 +38,46 @@ def main() -> None:
 
 
 def serve(source: IO[bytes], sink: IO[bytes]) -> None:
-    """Read the job, give up resources, load the model and answer batches until the parent has no more."""
+    """Take the model, give up resources, load it and answer batches until the parent has no more."""
+    job = json.loads(source.readline())
+    model = source.read(job["model_bytes"])  # before the imports: the parent works on while they last
     # Imported before the limits: the runtime maps files and starts threads that are ours, not the model's.
     import numpy as np
     import onnxruntime as ort
 
-    job = json.loads(source.readline())
     limit_resources(job["memory_bytes"], job["cpu_seconds"])
-    model = source.read(job["model_bytes"])
     session = open_session(ort, model)
+    del model
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise ValueError(f"it has {len(inputs)} inputs and {len(outputs)} outputs; one of each is expected")
-    name, dtype = inputs[0].name, DTYPES.get(inputs[0].type)
-    _say(sink, {"input": inputs[0].shape, "type": inputs[0].type})
+    _say(sink, {"inputs": _declared(inputs), "outputs": _declared(outputs)})
     while line := source.readline():
-        shape = json.loads(line)["shape"]
-        batch = np.frombuffer(source.read(4 * int(np.prod(shape))), "<f4").reshape(shape)
-        answer = np.asarray(session.run(None, {name: batch.astype(dtype, copy=False)})[0])
-        if answer.dtype.kind != "f":
-            raise ValueError(f"it answers {answer.dtype}; floating-point scores are expected")
-        _say(sink, {"shape": list(answer.shape)}, answer.astype("<f4").tobytes())
+        ask = json.loads(line)
+        kind, shape = np.dtype(ask["type"]), ask["shape"]
+        batch = np.frombuffer(source.read(kind.itemsize * int(np.prod(shape))), kind).reshape(shape)
+        answers = session.run([outputs[i].name for i in ask["outputs"]], {inputs[0].name: batch})
+        found = [_found(answer) for answer in answers]
+        body = b""
+        if len(answers) == 1 and found[0]["type"] is not None:
+            body = answers[0].astype("<f4" if answers[0].dtype.kind == "f" else "<i8").tobytes()
+        _say(sink, {"answers": found}, body)
+
+
+def _declared(ends: list[Any]) -> list[dict[str, Any]]:
+    def side(declared: object) -> int | None:
+        return declared if isinstance(declared, int) else None  # a symbol's name says nothing
+
+    return [
+        {"name": end.name[:80], "type": end.type[:80], "shape": [side(s) for s in end.shape[:MAX_TOLD]]}
+        for end in ends[:MAX_TOLD]
+    ]
+
+
+def _found(answer: Any) -> dict[str, Any]:
+    """What an output turned out to be: its type is null where it is no tensor of numbers."""
+    shape = getattr(answer, "shape", ())
+    if not shape or len(shape) > MAX_TOLD or answer.dtype.kind not in "fiu":
+        return {"type": None, "shape": []}
+    return {"type": str(answer.dtype), "shape": list(shape)}
 
 
 def limit_resources(memory_bytes: int, cpu_seconds: int) -> None:
@@ -76,11 +99,14 @@ def open_session(ort: Any, model: bytes) -> Any:
     """A session on one thread, from bytes only, read as plain ONNX whatever the bytes look like."""
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = 1, 1, 4
-    options.enable_cpu_mem_arena = False
+    # Measured: an arena reuses what one layer frees for the next, and a plan of all layers ahead would take more.
+    options.enable_cpu_mem_arena, options.enable_mem_pattern = True, False
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # fewer code paths for hostile graphs
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session._model_bytes = None  # it keeps the file, in case another processor is to be tried
+    return session
 
 
 def _say(sink: IO[bytes], header: dict[str, Any], body: bytes = b"") -> None:
