@@ -22,7 +22,7 @@ from pi_agent.runtime.shapes import WrongShape
 Answer = npt.NDArray[np.float32] | npt.NDArray[np.int64]
 
 
-class Run:
+class Running:
     """A suspect that is running. Made by `Suspect.running`."""
 
     def __init__(self, path: Path, child: Child) -> None:
@@ -94,3 +94,7 @@ class Run:
         if len(found) != len(outputs):
             raise self._child.died()
         return found
+
+
+Run = Running
+"""While callers follow."""
