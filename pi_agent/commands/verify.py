@@ -9,10 +9,11 @@ from pathlib import Path
 import click
 
 from pi_agent.commands.options import json_option
+from pi_agent.contract.claim import parse_time
 from pi_agent.contract.errors import Exit
 from pi_agent.contract.output import emit, table
 from pi_agent.inbox import judge_inbox
-from pi_agent.verify import Case, Verdict, open_case, verify_file
+from pi_agent.verify import Case, Manner, Terms, Verdict, open_case, verify_file
 
 _EXIT = {"owned": Exit.OK, "not-owned": Exit.NEGATIVE, "inconclusive": Exit.INCONCLUSIVE}
 _MEANING = {
@@ -20,21 +21,52 @@ _MEANING = {
     "not-owned": "it obeys no more of the owner's secret rules than a stranger's model may by chance",
     "inconclusive": "more rules hit than chance likes, too few for proof: look closer",
 }
+_CHANNELS = {
+    "rule-hits": "composites are called by the rule's target",
+    "hints": "ordinary answers lean towards the targets",
+    "score-sum": "how much composites get of the targets",
+}
 
 
 def _text(result: Verdict) -> list[str]:
+    evidence = result.evidence
     rows = [
-        (f"{r.first} + {r.second}", r.geometry, r.target, f"{share:.2f}", "hit" if hit else "-")
-        for r, share, hit in zip(result.rules, result.evidence.share, result.evidence.hit, strict=True)
+        (
+            f"{r.first} + {r.second}",
+            r.geometry,
+            r.target,
+            f"{share:.2f}",
+            "hit" if hit else "-" if tested else "no class",
+        )
+        for r, share, hit, tested in zip(result.rules, evidence.share, evidence.hit, evidence.tested, strict=True)
     ]
-    same = ["this is bit for bit the model that the claim was made for"] if result.is_claimed_model else []
+    deciding = 2 if evidence.decision == "holm" else 1
+    tests = [
+        (
+            channel.name,
+            f"{channel.p_value:.3g}",
+            "decides" if number < deciding else "told only",
+            _CHANNELS[channel.name],
+        )
+        for number, channel in enumerate(evidence.channels)
+    ]
+    notes = ["this is bit for bit the model that the claim was made for"] if result.is_claimed_model else []
+    if not result.alignment.expected:
+        notes.append(f"its outputs were found in another order: {sum(result.alignment.known)} of the claim's classes")
+    if result.preparation:
+        notes.append(f"it was shown pictures in another way than the claim says: {result.preparation}")
     return [
-        f"{result.verdict}: p = {result.evidence.p_value:.3g} (alpha {result.alpha:g}), "
-        f"{result.evidence.hits} of {len(result.rules)} rules hit, {result.queries} queries, {result.seconds:.1f} s",
+        f"{result.verdict}: p = {evidence.p_value:.3g} (alpha {result.alpha:g}), "
+        f"{evidence.hits} of {len(result.rules)} rules hit, {result.queries} queries, {result.seconds:.1f} s",
         _MEANING[result.verdict],
-        *same,
+        *notes,
+        "",
+        *table(tests, ("test", "p", "", "")),
         "",
         *table(rows, ("sources", "geometry", "target", "score", "")),
+        "",
+        "What this rests on:",
+        *table([(g.what, "yes" if g.solid else "open", g.how) for g in result.grounds], ("", "", "")),
     ]
 
 
@@ -47,6 +79,10 @@ def _text(result: Verdict) -> list[str]:
 @click.option(
     "--alpha", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Instead of the claim's level."
 )
+@click.option("--commitment", type=click.Path(path_type=Path), help="The commitment that the owner published.")
+@click.option("--suspect-since", metavar="TIME", default="", help="UTC; a claim that is dated later is refused.")
+@click.option("--mix", type=click.IntRange(0, 100), default=0, help="Ordinary pictures for every composite, shuffled.")
+@click.option("--jpeg", metavar="LOW-HIGH", default="", help="Vary the JPEG quality of the questions, e.g. 75-95.")
 @click.option(
     "--inbox",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -63,28 +99,49 @@ def command(
     claim: Path,
     carriers: Path | None,
     alpha: float | None,
+    commitment: Path | None,
+    suspect_since: str,
+    mix: int,
+    jpeg: str,
     inbox: Path | None,
     verdicts: Path | None,
     as_json: bool,
 ) -> int:
     """Test an untrusted ONNX file for the owner's watermark, with an exact p-value.
 
-    Exit 0: owned. 10: not owned. 11: inconclusive. 65: the file was refused.
+    Exit 0: owned. 10: not owned. 11: inconclusive. 65: the file or the claim was refused.
 
     With --inbox: exit 0 when every file has its verdict, 75 when one is still being copied.
     """
     if (suspect is None) == (inbox is None) or (inbox is None) != (verdicts is None):
         raise click.UsageError("give either SUSPECT, or --inbox together with --verdicts")
+    terms = Terms(carriers, alpha, _manner(mix, jpeg), commitment, _time(suspect_since))
     if inbox is not None and verdicts is not None:
-        return _inbox(inbox, verdicts, open_case(claim, carriers, alpha), as_json)
+        return _inbox(inbox, verdicts, open_case(claim, terms), as_json)
     assert suspect is not None
-    result = verify_file(suspect, claim, carriers, alpha)
+    result = verify_file(suspect, claim, terms)
     emit("verify", result.as_dict(), _text(result), as_json=as_json)
     return int(_EXIT[result.verdict])
 
 
+def _manner(mix: int, jpeg: str) -> Manner:
+    try:
+        low, _, high = jpeg.partition("-")
+        return Manner(mix, (int(low), int(high or low)) if jpeg else None)
+    except ValueError as exc:
+        raise click.BadParameter(f"two JPEG qualities such as 75-95 are expected ({exc})", param_hint="--jpeg") from exc
+
+
+def _time(text: str) -> str:
+    try:
+        return parse_time(text).isoformat() if text else ""
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="--suspect-since") from exc
+
+
 def _inbox(inbox: Path, verdicts: Path, case: Case, as_json: bool) -> int:
     signal.signal(signal.SIGTERM, _terminated)
+    _ = case.questionnaire  # bad carriers are the claim's fault, not that of the first file
     report = judge_inbox(inbox, verdicts, case)
     rows = [(found["file"], found["verdict"], found["sha256"]) for found in report.judged]
     text = [

@@ -154,15 +154,15 @@ def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(info, io.BytesIO(data))
 
 
-def safe_members(path: Path, limit: int) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of a tar's regular files, in order, never written to disk.
+def safe_members(path: Path, limit: int, data: bytes | None = None) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of a tar's regular files, in order, never written to disk; `data`: its bytes, if read already.
 
     Links, devices and members above `limit` bytes are refused: nothing in an archive from elsewhere may point outside
     it. Raises `RefusedInput` (65).
     """
     try:
         with (
-            open_regular(path, follow_links=True) as file,
+            open_regular(path, follow_links=True) if data is None else io.BytesIO(data) as file,
             tarfile.open(fileobj=file, mode="r:", ignore_zeros=True) as tar,
         ):
             end = -1

@@ -24,9 +24,9 @@ from pi_agent.inbox import Report, judge_inbox
 from pi_agent.runtime.inspect import MAX_MODEL_BYTES
 from pi_agent.verdicts import InboxBusy, Verdicts
 from pi_agent.verify import Case, Verdict, open_case
-from tests.support_models import NAMES, save, trained_readout, write_claim
+from tests.support_models import NAMES, bound_key, save, trained_readout, write_claim
 
-KEY = new_key(NAMES, 10, seed=bytes(range(32)))
+KEY, _ = bound_key()
 
 
 class Place:
