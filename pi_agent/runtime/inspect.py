@@ -1,30 +1,35 @@
 """Look into an untrusted ONNX file without running it, and refuse what an honest classifier never needs.
 
-Field numbers are those of `onnx.proto`: ModelProto.graph 7, functions 25, training_info 20; GraphProto.node 1,
-initializer 5, sparse_initializer 15; NodeProto.name 3, op_type 4, attribute 5, domain 7; AttributeProto.t 5, g 6,
-tensors 10, graphs 11, sparse_tensor 22, sparse_tensors 23; TensorProto.dims 1, name 8, external_data 13,
-data_location 14.
-
-Protobuf lets a field that should stand once be repeated: numbers and texts take the last value, messages are merged.
-A file may use that to show one thing here and another to the runtime, so every occurrence is judged, and repeated
-messages are refused.
+Three layers: `wire` reads protobuf, `schema` says what an ONNX file consists of, `policy` what is allowed in it. This
+module walks from the model to its nodes and tensors and says where the trouble is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from pi_agent.contract.errors import RefusedModel
-from pi_agent.runtime.wire import BYTES, VARINT, WireError, fields, packed
+from pi_agent.runtime.policy import (
+    MAX_NODES,
+    MAX_RANK,
+    MAX_TENSOR_ELEMENTS,
+    Tensor,
+    check_attribute_type,
+    check_data_type,
+    check_domains,
+    check_metadata,
+    check_operator,
+    check_side,
+    check_tensor,
+    shown,
+)
+from pi_agent.runtime.schema import NotAllowed, Reader, name_of
+from pi_agent.runtime.wire import BYTES, FIXED32, FIXED64, VARINT, WireError, count_packed, fields, packed
 
 MAX_MODEL_BYTES = 256 * 1024 * 1024
-MAX_FIELDS = 1_000_000
-MAX_NODES = 20_000
-MAX_RANK = 32
-MAX_TENSOR_ELEMENTS = 128_000_000
-CONTROL_FLOW = frozenset({"Loop", "Scan", "If", "SequenceMap"})
-DOMAINS = frozenset({"", "ai.onnx"})
+NAME_FIELD = {"node": 3, "tensor": 8, "attribute": 1, "input": 1, "output": 1, "value": 1}
 
 
 @dataclass
@@ -38,123 +43,186 @@ class Contents:
 
 
 def inspect_model(data: bytes, where: str) -> Contents:
-    """Walk the whole file, in bounded time. Raises `RefusedModel` (65) whose reason names the node or tensor.
+    """Walk the whole file, in bounded time. Raises `RefusedModel` (65) whose reason names the node, tensor or input.
 
-    Refused: external data, foreign operator domains, control flow and graphs in nodes, model functions, training
-    graphs, sparse tensors, more than 20,000 nodes, 128 million tensor elements or a million fields, ONNX Runtime's own
-    format, bytes that are no protobuf.
+    Refused: bytes that are no ONNX file or that two readers could read differently, ONNX Runtime's own format, data in
+    other files, operators that are in no list of `policy` (control flow, foreign domains), model functions, training
+    graphs, sparse tensors, tensors that hold more or less than they declare, and too much of anything.
     """
-    contents = Contents()
+    walk = _Walk()
     try:
         if data[4:8] == b"ORTM":
             # ONNX Runtime decides by these four bytes; a file can be that and a harmless protobuf at the same time.
-            raise WireError("it is in ONNX Runtime's own format, which cannot be inspected")
-        graphs = 0
-        for number, wire, _, payload in _walk(memoryview(data), contents):
-            if number == 7 and wire == BYTES:
-                graphs += 1
-                if graphs > 1:
-                    raise WireError("it holds several graphs")
-                _graph(payload, contents)
-            elif number == 25:
-                raise WireError("it defines functions of its own")
-            elif number == 20:
-                raise WireError("it holds a training graph")
-        if graphs == 0:
-            raise WireError("not an ONNX model: no graph in it")
-        if contents.nodes == 0:
-            raise WireError("its graph has no nodes")
-    except WireError as exc:
-        raise RefusedModel(path=where, reason=str(exc)) from exc
-    return contents
+            raise NotAllowed("it is in ONNX Runtime's own format, which cannot be inspected")
+        walk.model(memoryview(data))
+    except (WireError, NotAllowed) as exc:
+        hint = getattr(exc, "hint", "") or None
+        raise RefusedModel(path=where, reason=str(exc), hint=hint) from exc
+    walk.contents.fields = walk.reader.fields
+    return walk.contents
 
 
-def _walk(data: memoryview, contents: Contents) -> Iterator[tuple[int, int, int, memoryview]]:
-    for found in fields(data):
-        contents.fields += 1
-        if contents.fields > MAX_FIELDS:
-            raise WireError(f"more than {MAX_FIELDS:,} fields")
-        yield found
+class _Walk:
+    """One way through one file. Every method raises `WireError` or `NotAllowed`."""
+
+    def __init__(self) -> None:
+        self.contents, self.reader = Contents(), Reader()
+        self._initializers: set[str] = set()
+
+    def model(self, data: memoryview) -> None:
+        domains: list[str] = []
+        graph = False
+        for name, _, _, payload in self.reader.each("ModelProto", data):
+            if name == "graph":
+                graph = True
+                self._graph(payload)
+            elif name == "opset_import":
+                domains.append(self._text("OperatorSetIdProto", "domain", payload))
+            elif name == "metadata_props":
+                check_metadata(self._text("StringStringEntryProto", "key", payload))
+        if not graph:
+            raise NotAllowed("not an ONNX model: no graph in it")
+        if self.contents.nodes == 0:
+            raise NotAllowed("its graph has no nodes")
+        check_domains(domains)
+
+    def _graph(self, data: memoryview) -> None:
+        counts = {"initializer": 0, "input": 0, "output": 0, "value_info": 0}
+        for name, _, _, payload in self.reader.each("GraphProto", data):
+            if name in counts:
+                counts[name] += 1
+            if name == "node":
+                self.contents.nodes += 1
+                if self.contents.nodes > MAX_NODES:
+                    raise NotAllowed(f"more than {MAX_NODES:,} nodes")
+                _within("node", self.contents.nodes, payload, self._node)
+            elif name == "initializer":
+                _within("tensor", counts[name], payload, self._initializer)
+            elif name in ("input", "output"):
+                _within(name, counts[name], payload, self._value)
+            elif name == "value_info":
+                _within("value", counts[name], payload, self._value)
+            elif name == "quantization_annotation":
+                self.reader.check("TensorAnnotation", payload)
+            elif name == "metadata_props":
+                self.reader.check("StringStringEntryProto", payload)
+
+    def _node(self, data: memoryview) -> None:
+        operator = domain = ""
+        attributes = 0
+        for name, _, _, payload in self.reader.each("NodeProto", data):
+            if name == "op_type":
+                operator = name_of(payload)
+            elif name == "domain":
+                domain = name_of(payload)
+            elif name == "attribute":
+                attributes += 1
+                _within("attribute", attributes, payload, self._attribute)
+            elif name == "metadata_props":
+                self.reader.check("StringStringEntryProto", payload)
+        check_operator(domain, operator)
+        self.contents.operators[operator] = self.contents.operators.get(operator, 0) + 1
+
+    def _attribute(self, data: memoryview) -> None:
+        tensors = 0
+        for name, _, value, payload in self.reader.each("AttributeProto", data):
+            if name == "type":
+                check_attribute_type(value)
+            elif name in ("t", "tensors"):
+                tensors += 1
+                _within("tensor", tensors, payload, self._tensor)
+
+    def _initializer(self, data: memoryview) -> None:
+        name = self._tensor(data)
+        if name in self._initializers:
+            raise NotAllowed("there are two of that name")
+        self._initializers.add(name)
+
+    def _tensor(self, data: memoryview) -> str:
+        """Its name."""
+        tensor, called = Tensor(), ""
+        for name, wire, value, payload in self.reader.each("TensorProto", data):
+            if name == "dims":
+                for side in packed(wire, value, payload):
+                    tensor.sides.append(side)
+                    if len(tensor.sides) > MAX_RANK:
+                        raise NotAllowed(f"it has more than {MAX_RANK} dimensions")
+            elif name == "name":
+                called = name_of(payload)
+            elif name == "data_type":
+                tensor.data_type = value
+            elif name == "data_location" and value != 0:
+                raise NotAllowed("it keeps its data in another file")
+            elif name.endswith("_data"):
+                tensor.stored[name] = tensor.stored.get(name, 0) + _held(name, wire, payload)
+            elif name == "metadata_props":
+                self.reader.check("StringStringEntryProto", payload)
+        self.contents.elements += check_tensor(tensor)
+        if self.contents.elements > MAX_TENSOR_ELEMENTS:
+            raise NotAllowed(f"more than {MAX_TENSOR_ELEMENTS:,} elements in all")
+        return called
+
+    def _value(self, data: memoryview) -> None:
+        """An input, an output or a value in between: a tensor of numbers with sides that can be."""
+        for name, _, _, payload in self.reader.each("ValueInfoProto", data):
+            if name == "metadata_props":
+                self.reader.check("StringStringEntryProto", payload)
+            elif name == "type":
+                for kind, _, _, tensor in self.reader.each("TypeProto", payload):
+                    if kind == "tensor_type":
+                        self._tensor_type(tensor)
+
+    def _tensor_type(self, data: memoryview) -> None:
+        for name, _, value, payload in self.reader.each("TypeProto.Tensor", data):
+            if name == "elem_type":
+                check_data_type(value)
+            elif name == "shape":
+                for rank, (_, _, _, dimension) in enumerate(self.reader.each("TensorShapeProto", payload), 1):
+                    if rank > MAX_RANK:
+                        raise NotAllowed(f"it has more than {MAX_RANK} dimensions")
+                    for part, _, side, _ in self.reader.each("TensorShapeProto.Dimension", dimension):
+                        if part == "dim_value":
+                            check_side(side)
+
+    def _text(self, message: str, wanted: str, data: memoryview) -> str:
+        """One text of a small message, "" where it has none."""
+        found = ""
+        for name, _, _, payload in self.reader.each(message, data):
+            if name == wanted:
+                found = name_of(payload)
+        return found
 
 
-def _graph(data: memoryview, contents: Contents) -> None:
-    for number, wire, _, payload in _walk(data, contents):
-        if wire != BYTES:
-            continue
-        if number == 1:
-            _node(payload, contents)
-        elif number == 5:
-            _tensor(payload, contents)
-        elif number == 15:
-            raise WireError("it holds sparse tensors")
+def _held(name: str, wire: int, payload: memoryview) -> int:
+    """How much one field of a tensor's data holds: bytes of raw data, values of a list."""
+    if name == "raw_data":
+        return len(payload)
+    if wire in (VARINT, FIXED32, FIXED64):
+        return 1
+    width = {"float_data": 4, "double_data": 8}.get(name)
+    if width is None:
+        return count_packed(payload)
+    if len(payload) % width:
+        raise WireError("a number is cut short")
+    return len(payload) // width
 
 
-def _node(data: memoryview, contents: Contents) -> None:
-    contents.nodes += 1
-    if contents.nodes > MAX_NODES:
-        raise WireError(f"more than {MAX_NODES:,} nodes")
-    name = operator = ""
-    operators, domains, attributes = [""], [""], []
-    for number, wire, _, payload in _walk(data, contents):
-        if wire != BYTES:
-            continue
-        if number == 3:
-            name = _text(payload)
-        elif number == 4:
-            operators.append(operator := _text(payload))
-        elif number == 7:
-            domains.append(_text(payload))
-        elif number == 5:
-            attributes.append(payload)
-    for domain in domains:
-        if domain not in DOMAINS:
-            raise WireError(f"node {name!r} uses operator {operator!r} of the foreign domain {domain!r}")
-    for flow in CONTROL_FLOW.intersection(operators):
-        raise WireError(f"node {name!r} is a {flow}: control flow is not accepted")
-    contents.operators[operator] = contents.operators.get(operator, 0) + 1
-    for attribute in attributes:
-        _attribute(attribute, contents, name)
+def _within(what: str, number: int, data: memoryview, look: Callable[[memoryview], object]) -> None:
+    """Look at a part; what is wrong with it is told with its name, or its number where it has none."""
+    try:
+        look(data)
+    except (WireError, NotAllowed) as exc:
+        name = _name(data, NAME_FIELD[what])
+        raise NotAllowed(f"{what} {shown(name) if name else number}: {exc}", getattr(exc, "hint", "")) from exc
 
 
-def _attribute(data: memoryview, contents: Contents, node: str) -> None:
-    tensors = 0
-    for number, wire, _, payload in _walk(data, contents):
-        if wire != BYTES:
-            continue
-        if number in (5, 10):
-            tensors += number == 5
-            if tensors > 1:
-                raise WireError(f"an attribute of node {node!r} gives its tensor twice")
-            _tensor(payload, contents)
-        elif number in (6, 11):
-            raise WireError(f"node {node!r} holds a graph of its own: control flow is not accepted")
-        elif number in (22, 23):
-            raise WireError("it holds sparse tensors")
-
-
-def _tensor(data: memoryview, contents: Contents) -> None:
-    name, sides, external = "", [], False
-    for number, wire, value, payload in _walk(data, contents):
-        if number == 1 and wire in (VARINT, BYTES):
-            for side in packed(wire, value, payload):
-                sides.append(side)
-                if len(sides) > MAX_RANK:
-                    raise WireError(f"a tensor has more than {MAX_RANK} dimensions")
-        elif number == 8 and wire == BYTES:
-            name = _text(payload)
-        elif number == 13 or (number == 14 and value != 0):
-            external = True
-    if external:
-        raise WireError(f"tensor {name!r} keeps its data in another file")
-    elements = 1
-    for side in sides:
-        if side >> 63:
-            raise WireError(f"tensor {name!r} has a negative dimension")
-        elements *= side
-    contents.elements += elements
-    if max(elements, contents.elements, *sides) > MAX_TENSOR_ELEMENTS:
-        raise WireError(f"tensor {name!r}: more than {MAX_TENSOR_ELEMENTS:,} elements in all")
-
-
-def _text(payload: memoryview) -> str:
-    return bytes(payload[:200]).decode("utf-8", "replace")
+def _name(data: memoryview, number: int) -> str:
+    """What a part calls itself, for a message; it may be damaged behind its name."""
+    name = ""
+    try:
+        for found, wire, _, payload in islice(fields(data), 10_000):
+            if found == number and wire == BYTES:
+                name = bytes(payload[:400]).decode("utf-8", "replace")
+    except WireError:
+        pass
+    return name

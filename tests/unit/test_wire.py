@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pi_agent.runtime.wire import BYTES, FIXED32, FIXED64, MAX_NUMBER, VARINT, WireError, fields, packed, varint
+from pi_agent.runtime.wire import (
+    BYTES,
+    FIXED32,
+    FIXED64,
+    MAX_NUMBER,
+    VARINT,
+    WireError,
+    count_packed,
+    fields,
+    packed,
+    varint,
+)
 
 QUICK = settings(deadline=None, max_examples=300)
 
@@ -87,7 +98,9 @@ def test_a_message_cut_inside_a_field_is_refused(
         (b"\x0d\x00\x00\x00", "cut short"),
         (b"\x09" + b"\x00" * 7, "cut short"),
         (b"\x0a\x05abcd", "beyond its message"),
-        (b"\x0a" + encode(2**63), "beyond its message"),
+        (b"\x0a" + encode(2**31), "beyond its message"),
+        (b"\x0a" + encode(2**63), "longer than five"),
+        (b"\x8a\x80\x80\x80\x80\x00", "longer than five"),
     ],
 )
 def test_malformed_bytes_are_refused_with_the_reason(data: bytes, reason: str) -> None:
@@ -114,3 +127,12 @@ def test_varints(value: int, before: bytes) -> None:
 def test_packed_and_single_numbers(values: list[int]) -> None:
     assert list(packed(BYTES, 0, memoryview(b"".join(map(encode, values))))) == values
     assert [v for value in values for v in packed(VARINT, value, memoryview(b""))] == values
+
+
+@QUICK
+@given(st.lists(st.integers(0, 2**64 - 1), max_size=20))
+def test_packed_numbers_are_counted_without_reading_them(values: list[int]) -> None:
+    data = b"".join(map(encode, values))
+    assert count_packed(memoryview(data)) == len(values)
+    with pytest.raises(WireError, match="cut short"):
+        count_packed(memoryview(data + b"\x80"))

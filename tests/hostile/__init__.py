@@ -1,0 +1,1 @@
+"""Model files that mean harm, and what has to hold for each."""
