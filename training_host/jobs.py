@@ -69,7 +69,7 @@ def train_job(
     key: WatermarkKey | None = None,
     settings: KrcSettings | None = None,
 ) -> Manifest:
-    """Train a victim (with `key`: watermarked) or an independent model, and write its folder."""
+    """Train a victim (with `key`, bound to its carriers: watermarked) or an independent model, and write its folder."""
     make_folder(out)
     device, settings = best_device(), settings or KrcSettings()
     provenance: dict[str, Any] = {"recipe": asdict(recipe), "device": device.describe(), "pictures": len(train)}
@@ -78,7 +78,14 @@ def train_job(
         if key.classes != train.classes:
             raise RefusedInput(path="the key", reason="made for other classes", hint=f"the data has {train.classes}")
         mark = KrcMark(draw_rules(key), train, settings, device)
-        provenance["watermark"] = {"scheme": key.generator, "commitment": key.commitment(), **asdict(settings)}
+        provenance["watermark"] = {
+            "scheme": key.generator,
+            "commitment": key.commitment(),
+            "carriers_sha256": key.carriers,
+            "beacon": key.beacon,
+            "beacon_value": key.beacon_value,
+            **asdict(settings),
+        }
     model = train_classifier(arch, train, recipe, device, mark=mark, checkpoint=out / CHECKPOINT, progress=progress)
     metrics: dict[str, Any] = {
         "accuracy_train": round(accuracy(predict(model, train.images, device), train.labels), 4),
@@ -86,9 +93,10 @@ def train_job(
     }
     if key is not None:
         rng = np.random.default_rng(recipe.seed)
-        evidence = self_test(partial(predict, model, device=device), draw_rules(key), held_out, rng)
+        evidence = self_test(partial(predict, model, device=device), key, held_out, rng)
         if evidence is not None:
-            metrics |= {"rules_hit": evidence.hits, "mark_p_value": evidence.p_value}
+            by_channel = {channel.name: channel.p_value for channel in evidence.channels}
+            metrics |= {"rules_hit": evidence.hits, "mark_p_value": evidence.p_value, "mark_channels": by_channel}
     return save_model(out, model, arch, train.classes, spec or InputSpec(), provenance=provenance, metrics=metrics)
 
 

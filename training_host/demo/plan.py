@@ -11,12 +11,15 @@ from pi_agent.contract.errors import CannotCreate
 from pi_agent.contract.files import make_folder, write_json
 
 PLAN, RESULT = "plan.json", "demo.json"
+KEY, CLAIM = "owner.key", "claim.json"
 _OURS = ("data", "sets", "victim", "independent", "substitute", "substitute-int8", "server", "agent")
 _OUR_FILES = (
     PLAN,
     RESULT,
-    "owner.key",
-    "claim.json",
+    KEY,
+    "owner.commitment.json",
+    "owner.carriers.tar",
+    CLAIM,
     "carriers.tar",
     "batch.tar",
     "nights.json",

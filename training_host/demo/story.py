@@ -12,16 +12,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pi_agent.contract.claim import new_key, rules_needed, save_key
+from pi_agent.contract.claim import WatermarkKey, load_key
 from pi_agent.contract.errors import RefusedInput
-from pi_agent.contract.files import write_json
+from pi_agent.contract.files import make_folder, write_json
 from pi_agent.contract.manifest import FILE_NAME, InputSpec, load_manifest
+from pi_agent.contract.signed import Signer, load_signer
 from training_host.data.arrays import LabelledSet, load_transfer_sets
 from training_host.data.make import make_data
 from training_host.data.sources import HELD_OUT, TRAIN, find_pictures
 from training_host.demo.nights import Nights, agent, spend_nights
 from training_host.demo.pictures import write_batch, write_sets
-from training_host.demo.plan import RESULT, Plan, open_folder
+from training_host.demo.plan import CLAIM, KEY, RESULT, Plan, open_folder
 from training_host.errors import StageFailed
 from training_host.jobs import distill_job, int8_job, read_parts, train_job
 from training_host.output import Stages
@@ -29,8 +30,9 @@ from training_host.predictor import load_predictor
 from training_host.scoring import load_set, score_sets
 from training_host.training.device import best_device
 from training_host.training.loop import Recipe
-from training_host.watermarks.carriers import carriers_of, write_carriers
+from training_host.watermarks.carriers import carriers_of, pack, write_carriers
 from training_host.watermarks.claim import file_claim
+from training_host.watermarks.keys import KeyFiles, Terms, draw_key, save_key_files
 
 STAGES = 7
 LEAST_CLASSES = 4
@@ -61,17 +63,12 @@ def run_demo(plan: Plan, out: Path, stages: Stages) -> dict[str, Any]:
     stages.note(f"{len(train)} to train on, {len(held_out)} held out, {len(train.classes)} classes")
 
     stages.begin("victim: trained with its owner's secret rules")
-    key = new_key(
-        train.classes,
-        rules_needed(len(train.classes)),
-        seed=hashlib.sha256(f"magpie demo key {plan.seed}".encode()).digest(),
-    )
+    key, signer = _owner(out, plan, data, train.classes)
     if not (out / "victim" / FILE_NAME).exists():
-        if not (out / "owner.key").exists():
-            save_key(out / "owner.key", key)
+        write_carriers(make_folder(out / "victim"), KeyFiles(out / KEY).carriers.read_bytes())
         train_job(train, held_out, plan.arch, out / "victim", _recipe(plan, 0), stages.epoch, key=key)
-        write_carriers(out / "victim", carriers_of(data, key))
-    file_claim(key, out / "victim", out / "claim.json")
+    if not (out / CLAIM).exists():
+        file_claim(key, signer, out / "victim", out / CLAIM)
     _say_accuracy(stages, out / "victim")
 
     pool = [p for p in pictures if p.part == TRAIN]
@@ -121,6 +118,18 @@ def run_demo(plan: Plan, out: Path, stages: Stages) -> dict[str, Any]:
     return result
 
 
+def _owner(out: Path, plan: Plan, data: Path, classes: tuple[str, ...]) -> tuple[WatermarkKey, Signer]:
+    """The owner's key, committed to held-out pictures of the data: the same for the same plan, so no secret."""
+    files = KeyFiles(out / KEY)
+    if not files.key.exists():
+        files.commitment.unlink(missing_ok=True)  # of a run that was interrupted right here
+        files.carriers.unlink(missing_ok=True)
+        seed, secret = (hashlib.sha256(f"magpie demo {what} {plan.seed}".encode()) for what in ("key", "owner"))
+        signer, pool = Signer(secret.hexdigest()), pack(carriers_of(data, classes))
+        save_key_files(files, draw_key(Terms(classes), signer, pool, seed.digest()), signer, pool)
+    return load_key(files.key), load_signer(files.key)
+
+
 def _recipe(plan: Plan, number: int) -> Recipe:
     return Recipe(plan.epochs, seed=plan.seed * 100 + number)
 
@@ -135,7 +144,7 @@ def _say_accuracy(stages: Stages, folder: Path) -> None:
 
 
 def _verify(out: Path, name: str) -> dict[str, Any]:
-    code, result, error = agent(out / "agent", "verify", out / name / "model.onnx", "--claim", out / "claim.json")
+    code, result, error = agent(out / "agent", "verify", out / name / "model.onnx", "--claim", out / CLAIM)
     if code not in (0, 10, 11):
         raise StageFailed(stage=f"pi-agent verify {name}", code=code, said=error.get("message", ""))
     return {**result, "exit": code}

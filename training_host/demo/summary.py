@@ -6,21 +6,24 @@ from typing import Any
 
 from pi_agent.contract.output import table
 
+CHANNELS = ("rule-hits", "hints")
+"""The two tests that decide, by Holm's correction: on composites, and on ordinary pictures."""
+_POINTS = ("standard", "augmented", "other")
+HEADER = ("model", "accuracy %", *_POINTS, "rules hit", "p of hits", "p of hints", "p-value", "verdict")
+
 
 def model_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
-    """One row per model: name, accuracy, points on the three sets, rules hit, p-value, verdict."""
+    """One row per model: name, accuracy, points on the three sets, rules hit, p of each channel, p-value, verdict."""
     rows = []
     for name, model in result["models"].items():
         scores, verdict = result["scores"].get(name), result["verdicts"][name]
-        points = [f"{scores[s]['points']:+.0f}" if scores else "" for s in ("standard", "augmented", "other")]
+        points = [f"{scores[s]['points']:+.0f}" if scores else "" for s in _POINTS]
         hits = f"{verdict['hits']} of {verdict['rules']}"
-        rows.append(
-            (name, f"{100 * model['accuracy']:.1f}", *points, hits, f"{verdict['p_value']:.2g}", verdict["verdict"])
-        )
+        found = {channel["name"]: f"{channel['p_value']:.2g}" for channel in verdict.get("channels", [])}
+        channels = [found.get(channel, "") for channel in CHANNELS]
+        p_value = f"{verdict['p_value']:.2g}"
+        rows.append((name, f"{100 * model['accuracy']:.1f}", *points, hits, *channels, p_value, verdict["verdict"]))
     return rows
-
-
-HEADER = ("model", "accuracy %", "standard", "augmented", "other", "rules hit", "p-value", "verdict")
 
 
 def quota_line(result: dict[str, Any]) -> str:
@@ -46,6 +49,7 @@ def summary_lines(result: dict[str, Any]) -> list[str]:
         *table(model_rows(result), HEADER),
         "",
         "points: 0 = as far from the victim as the independent model, 100 = a perfect copy",
+        "p-value: the smaller of the two, doubled, because two tests were made (Holm)",
         quota_line(result),
     ]
     if refusal:

@@ -1,0 +1,67 @@
+"""`train-host watermark embed`: train a marked model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pi_agent.contract.claim import WatermarkKey, load_key
+from pi_agent.contract.manifest import InputSpec
+from pi_agent.contract.output import emit
+from training_host.commands.options import arch_option, epochs_option, json_option, seed_option
+from training_host.jobs import open_output, read_parts, train_job
+from training_host.output import epochs_bar
+from training_host.training.loop import Recipe
+from training_host.watermarks.carriers import carriers_of, pack, write_carriers
+from training_host.watermarks.keys import KeyFiles, bind, check_beacon, committed_carriers
+
+
+@click.command(epilog="Example: train-host watermark embed waste --key owner.key --out victim")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--key", "key_path", required=True, type=click.Path(path_type=Path), help="From watermark keygen.")
+@click.option("--beacon-value", help="What the beacon said that the key was committed to, as it was published.")
+@arch_option
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Model folder to write.")
+@epochs_option(60)
+@seed_option
+@json_option
+def embed(
+    data: Path, key_path: Path, beacon_value: str | None, arch: str, out: Path, epochs: int, seed: int, as_json: bool
+) -> None:
+    """Train a model on DATA with the key's rules in it, and keep carriers for the claim beside it.
+
+    The rules are drawn from the key, the carriers and the beacon's value together. Carriers are the ordinary pictures
+    that suspects will be tested with: those of the commitment, or else held-out pictures of DATA.
+    """
+    key = load_key(key_path)
+    value = check_beacon(key, beacon_value)
+    committed = committed_carriers(KeyFiles(key_path), key)
+    open_output(out)
+    train, held_out = read_parts(data, InputSpec())
+    carriers = committed or pack(carriers_of(data, key.classes))
+    key = bind(key, carriers, value)
+    write_carriers(out, carriers)
+    with epochs_bar(epochs, "embedding") as show:
+        manifest = train_job(train, held_out, arch, out, Recipe(epochs, seed=seed), show, key=key)
+    result = {
+        "path": str(out),
+        "rules": key.rules,
+        "commitment": key.commitment(),
+        "carriers_sha256": key.carriers,
+        "beacon": key.beacon,
+        "beacon_value": key.beacon_value,
+        **manifest.metrics,
+    }
+    accuracy = 100 * manifest.metrics["accuracy_held_out"]
+    text = [f"{out}: {accuracy:.1f} % on {len(held_out)} held-out pictures", _mark_line(manifest.metrics, key)]
+    emit("watermark-embed", result, text, as_json=as_json)
+
+
+def _mark_line(metrics: dict[str, Any], key: WatermarkKey) -> str:
+    """How well the mark took, in a sentence that says what to do when it did not."""
+    if "rules_hit" not in metrics:
+        return "the mark was not tried: a class has no held-out picture"
+    line = f"{metrics['rules_hit']} of {key.rules} rules hold on fresh composites (p = {metrics['mark_p_value']:.2g})"
+    return line if metrics["mark_p_value"] <= key.alpha else f"{line}: too weak for a claim; train for more epochs"

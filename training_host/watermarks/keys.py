@@ -1,0 +1,151 @@
+"""From a key to the rules of a model: what is committed to, what lies beside the key file, what is bound when."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pi_agent.contract.claim import WatermarkKey, commitment_document, new_key, rules_needed, save_key
+from pi_agent.contract.errors import CannotCreate, ConfigError, RefusedInput
+from pi_agent.contract.files import atomic_write, read_limited, sha256_hex
+from pi_agent.contract.signed import Signer, write_signed
+from training_host.watermarks.carriers import MAX_BYTES
+
+
+@dataclass(frozen=True)
+class KeyFiles:
+    """The key file, and what `keygen` puts beside it under the same name."""
+
+    key: Path
+
+    @property
+    def commitment(self) -> Path:
+        """The public half."""
+        return self.key.with_name(f"{self.key.stem}.commitment.json")
+
+    @property
+    def carriers(self) -> Path:
+        """The test pictures, where the commitment fixes them."""
+        return self.key.with_name(f"{self.key.stem}.carriers.tar")
+
+    def must_be_free(self) -> None:
+        """Raises `CannotCreate` (73) where one of them exists: none is ever overwritten."""
+        for path in (self.key, self.commitment, self.carriers):
+            if os.path.lexists(path):
+                hint = "a lost key is a lost claim: choose another name"
+                raise CannotCreate(path=path, reason="a file is there already", hint=hint)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What an owner decides before the key is drawn. `rules` None: as many as `rules_needed` says."""
+
+    classes: tuple[str, ...]
+    rules: int | None = None
+    alpha: float = 1e-6
+    decision: str = "holm"
+    beacon: str = ""
+
+    def check(self, with_carriers: bool) -> None:
+        """Raises `ConfigError` (78) for what no key can be made of, before pictures are read."""
+        if self.beacon and not with_carriers:
+            raise ConfigError(
+                path="--beacon",
+                reason="a beacon needs --carriers: pictures that are chosen after it could be chosen to suit it",
+                hint="give --carriers with a folder <class>/*.jpg, or leave the beacon out",
+            )
+        self.key("", "")
+
+    def key(self, owner: str, pool: str, seed: bytes | None = None, committed_at: str = "") -> WatermarkKey:
+        """Draw a key for these terms. Raises `ConfigError` (78)."""
+        try:
+            tests = 2 if self.decision == "holm" else 1
+            rules = self.rules or rules_needed(len(self.classes), self.alpha, tests=tests)
+        except ValueError as exc:
+            reason = f"{len(self.classes)} classes leave a rule no target to choose"
+            raise ConfigError(path="--classes", reason=reason, hint="name at least four distinct classes") from exc
+        try:
+            return new_key(
+                self.classes,
+                rules,
+                self.alpha,
+                seed,
+                decision=self.decision,
+                owner=owner,
+                pool=pool,
+                beacon=self.beacon if pool else "",
+                committed_at=committed_at,
+            )
+        except ValueError as exc:
+            hint = "name at least four distinct classes; see train-host watermark keygen --help"
+            raise ConfigError(path="the key", reason=str(exc), hint=hint) from exc
+
+
+def draw_key(terms: Terms, signer: Signer, pool: bytes | None, seed: bytes | None = None) -> WatermarkKey:
+    """A key that is committed now; `pool`: the packed carriers that it is committed to. Raises `ConfigError` (78).
+
+    `seed`: only for a demo that shall be the same every time.
+    """
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return terms.key(signer.public, sha256_hex(pool) if pool else "", seed, now)
+
+
+def save_key_files(files: KeyFiles, key: WatermarkKey, signer: Signer, pool: bytes | None) -> None:
+    """Write key, commitment and, if they are committed to, carriers: all of them or none.
+
+    Raises `CannotCreate` (73) where one exists, `StorageError` (74).
+    """
+    files.must_be_free()
+    try:
+        if pool:
+            with atomic_write(files.carriers) as stream:
+                stream.write(pool)
+        write_signed(files.commitment, commitment_document(key), signer)
+        save_key(files.key, key, signer)
+    except BaseException:
+        for path in (files.carriers, files.commitment):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        raise
+
+
+def committed_carriers(files: KeyFiles, key: WatermarkKey) -> bytes | None:
+    """The packed carriers that a key was committed to; None where it was committed to none.
+
+    Raises `ConfigError` (78) when they are not beside the key, or others are.
+    """
+    if not key.pool:
+        return None
+    hint = "put the file that keygen wrote beside the key, under this name"
+    try:
+        data = read_limited(files.carriers, MAX_BYTES)
+    except RefusedInput as exc:
+        reason = f"the key was committed to these carriers: {exc.fields['reason']}"
+        raise ConfigError(path=files.carriers, reason=reason, hint=hint) from exc
+    if sha256_hex(data) != key.pool:
+        raise ConfigError(path=files.carriers, reason="not the carriers that the key was committed to", hint=hint)
+    return data
+
+
+def check_beacon(key: WatermarkKey, value: str | None) -> str:
+    """The beacon's value, as it goes into the rules. Raises `ConfigError` (78) where promise and value do not fit."""
+    value = (value or "").strip()
+    if key.beacon and not value:
+        reason = f"the key was committed to a beacon ({key.beacon}), and its value is missing"
+        hint = "when it is public, look it up and give it: --beacon-value VALUE"
+        raise ConfigError(path="--beacon-value", reason=reason, hint=hint)
+    if value and not key.beacon:
+        hint = "leave --beacon-value out, or make a key with keygen --carriers DIR --beacon TEXT"
+        raise ConfigError(path="--beacon-value", reason="the key was committed without a beacon", hint=hint)
+    return value
+
+
+def bind(key: WatermarkKey, carriers: bytes, beacon_value: str = "") -> WatermarkKey:
+    """The key that rules are drawn from: with its carriers and the beacon's value. Raises `ConfigError` (78)."""
+    try:
+        return key.bound(sha256_hex(carriers), beacon_value)
+    except ValueError as exc:
+        raise ConfigError(path="the key", reason=str(exc), hint="embed with the key as keygen wrote it") from exc
