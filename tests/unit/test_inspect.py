@@ -18,8 +18,8 @@ from pi_agent.runtime.inspect import MAX_MODEL_BYTES, inspect_model
 from pi_agent.runtime.policy import BITS, OPERATORS, QUANTISED, WHY_NOT
 from pi_agent.runtime.schema import SCHEMA
 from pi_agent.runtime.suspect import Suspect
+from tests.hostile.protobuf import encode, write
 from tests.support_models import colour_net, save, with_extra
-from tests.unit.test_wire import encode, write
 
 HONEST = colour_net().SerializeToString()
 

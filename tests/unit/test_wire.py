@@ -18,25 +18,9 @@ from pi_agent.runtime.wire import (
     packed,
     varint,
 )
+from tests.hostile.protobuf import encode, write
 
 QUICK = settings(deadline=None, max_examples=300)
-
-
-def encode(value: int) -> bytes:
-    """The shortest varint."""
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def write(number: int, wire: int, value: int | bytes) -> bytes:
-    """One field."""
-    head = encode(number << 3 | wire)
-    if isinstance(value, int):
-        return head + encode(value)
-    return head + (encode(len(value)) if wire == BYTES else b"") + value
 
 
 numbers = st.integers(1, MAX_NUMBER)

@@ -1,0 +1,1 @@
+"""Fuzzing by hand, for longer than CI has time for."""
