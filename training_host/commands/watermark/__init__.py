@@ -9,7 +9,17 @@ from training_host.commands.watermark.embed import embed
 from training_host.commands.watermark.keygen import keygen
 
 
-@click.group(epilog="Example: train-host watermark keygen --classes glass metal paper plastic --out owner.key")
+class InOrder(click.Group):
+    """Lists its verbs in the order of the story."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """As they were added."""
+        return list(self.commands)
+
+
+@click.group(
+    cls=InOrder, epilog="Example: train-host watermark keygen --classes glass metal paper plastic --out owner.key"
+)
 def command() -> None:
     """Make a secret key, embed its rules into a model, file the claim.
 

@@ -14,7 +14,10 @@ from training_host.commands.options import json_option
 from training_host.watermarks.claim import file_claim
 
 
-@click.command(epilog="Example: train-host watermark claim --key owner.key --model victim --out claim.json")
+@click.command(
+    short_help="Sign the file that suspects are judged by.",
+    epilog="Example: train-host watermark claim --key owner.key --model victim --out claim.json",
+)
 @click.option("--key", "key_path", required=True, type=click.Path(path_type=Path), help="The key that was embedded.")
 @click.option("--model", required=True, type=click.Path(path_type=Path, exists=True), help="The marked model folder.")
 @click.option(

@@ -18,7 +18,10 @@ from training_host.watermarks.carriers import carriers_of, pack, write_carriers
 from training_host.watermarks.keys import KeyFiles, bind, check_beacon, committed_carriers
 
 
-@click.command(epilog="Example: train-host watermark embed waste --key owner.key --out victim")
+@click.command(
+    short_help="Train a model with the key's rules in it.",
+    epilog="Example: train-host watermark embed waste --key owner.key --out victim",
+)
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--key", "key_path", required=True, type=click.Path(path_type=Path), help="From watermark keygen.")
 @click.option("--beacon-value", help="What the beacon said that the key was committed to, as it was published.")

@@ -21,7 +21,10 @@ def _not_empty(_: click.Context, parameter: click.Parameter, value: str | None) 
     return value.strip() if value else value
 
 
-@click.command(epilog="Example: train-host watermark keygen --classes glass,metal,paper,plastic --out owner.key")
+@click.command(
+    short_help="Draw a secret key; write its commitment beside it.",
+    epilog="Example: train-host watermark keygen --classes glass,metal,paper,plastic --out owner.key",
+)
 @click.option(
     "--classes", "first", required=True, multiple=True, help="Class names in the order of the model's scores."
 )
