@@ -19,24 +19,30 @@ from pi_agent.prepare import SUFFIXES, decode_picture, resize
 MAX_CARRIER_BYTES = 64 * 1024 * 1024
 PER_CLASS = 8
 """Pictures used per class: 64 pairs are plenty for one rule, and a Pi has little memory (0.3 MB for each picture)."""
+MOST_PICTURES = 256
 Pixels = npt.NDArray[np.uint8]
 Encoded = tuple[str, str, Callable[[], bytes]]
 """A picture on disk: class, name for messages, how to read it."""
 
 
 def load_carriers(
-    source: Iterable[Encoded], needed: Collection[str], per_class: int = PER_CLASS
+    source: Iterable[Encoded], needed: Collection[str], others: Collection[str] = ()
 ) -> dict[str, list[Pixels]]:
-    """The first pictures of every class in `needed`, decoded to uint8 (300, 300, 3). Raises `RefusedInput` (65)."""
-    found: dict[str, list[Pixels]] = {name: [] for name in needed}
+    """The first pictures of every class in `needed` and, where there are any, in `others`.
+
+    Decoded to uint8 (300, 300, 3), in the order of `others` where it names a class, fewer of each where there are many
+    classes. Raises `RefusedInput` (65) where a needed class has none.
+    """
+    found: dict[str, list[Pixels]] = {name: [] for name in dict.fromkeys([*others, *needed])}
+    per_class = max(1, min(PER_CLASS, MOST_PICTURES // max(1, len(found))))
     for class_name, where, read in source:
         if class_name in found and len(found[class_name]) < per_class:
             found[class_name].append(resize(decode_picture(read(), where), (SIDE, SIDE)))
-    for name, pictures in found.items():
-        if not pictures:
+    for name in needed:
+        if not found[name]:
             hint = "give a folder with a sub-folder of pictures for every class of the claim"
             raise RefusedInput(path="carriers", reason=f"no picture of class {name!r}", hint=hint)
-    return found
+    return {name: pictures for name, pictures in found.items() if pictures}
 
 
 def in_claim(claim: Claim, folder: Path) -> Iterator[Encoded]:

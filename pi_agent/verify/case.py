@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,11 +25,14 @@ from pi_agent.contract.claim import (
 from pi_agent.contract.errors import RefusedInput, RefusedModel
 from pi_agent.contract.files import MAX_JSON_BYTES, read_limited, sha256_hex
 from pi_agent.runtime.suspect import Suspect
-from pi_agent.verify.carriers import Pixels, in_claim, in_folder, load_carriers
+from pi_agent.verify.carriers import in_claim, in_folder, load_carriers
 from pi_agent.verify.grounds import grounds_of
 from pi_agent.verify.preparation import find_preparation
 from pi_agent.verify.questions import Manner, Questionnaire
 from pi_agent.verify.verdict import Verdict
+
+MANY_CLASSES = 64
+"""With more, only the sources of rules are shown as ordinary pictures: a verdict has 320 queries."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,12 @@ class Case:
     @cached_property
     def questionnaire(self) -> Questionnaire:
         """All questions, with the pictures that they are made of. Raises `RefusedInput` (65) for bad carriers."""
-        own = self.terms.carriers
+        own, classes = self.terms.carriers, self.claim.key.classes
         source = in_folder(own) if own else in_claim(self.claim, self.where.parent)
-        carriers: Mapping[str, Sequence[Pixels]] = load_carriers(source, self.claim.key.classes)
+        sources = dict.fromkeys(name for rule in self.rules for name in (rule.first, rule.second))
+        # Never those of the targets alone: what is asked must not depend on them.
+        others = classes if len(classes) <= MANY_CLASSES else ()
+        carriers = load_carriers(source, sources, others)
         return Questionnaire(self.claim, self.rules, carriers, self.terms.manner)
 
     def judge(self, path: Path) -> Verdict:
@@ -106,8 +112,9 @@ class Case:
         classes = self.claim.key.classes
         scores = as_scores(raw, len(classes))
         _, by_class = self.questionnaire.sorted_out(scores, numbers)
-        mean = np.stack([by_class[c].mean(axis=0) if c in by_class else np.zeros(scores.shape[1]) for c in classes])
-        alignment = align(mean, expected)
+        shown = [i for i, name in enumerate(classes) if name in by_class]
+        mean = np.stack([by_class[classes[i]].mean(axis=0) for i in shown])
+        alignment = align(mean, shown, len(classes), expected)
         composites, ordinary = self.questionnaire.sorted_out(alignment.apply(scores), numbers)
         evidence = weigh(self.rules, classes, composites, ordinary, alignment.known, self.claim.key.decision)
         return Verdict(

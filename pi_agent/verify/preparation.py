@@ -15,10 +15,12 @@ import numpy.typing as npt
 from pi_agent.contract.claim import Claim, align, as_scores
 from pi_agent.contract.manifest import InputSpec
 from pi_agent.runtime.session import Run
-from pi_agent.verify.questions import Questionnaire
+from pi_agent.verify.questions import Question, Questionnaire
 
 FAMILIAR = 0.3
 """Mean score on the right class from which on the claim's own preparation is taken without trying others."""
+PER_CLASS = 2
+"""Pictures that are shown for it."""
 _HALF, _IMAGENET = (0.5, 0.5, 0.5), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 USUAL: Mapping[str, tuple[float, tuple[float, float, float], tuple[float, float, float]]] = {
     "0 to 1": (1 / 255, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
@@ -36,11 +38,15 @@ def find_preparation(run: Run, asked: Questionnaire, claim: Claim) -> tuple[Inpu
     """
     if run.reads.dtype in ("uint8", "int8"):
         return claim.input, "whole numbers"
-    questions = [asked.questions[i] for i in asked.ordinary][: 2 * len(claim.key.classes)]
+    by_class: dict[str, list[Question]] = {}
+    for number in asked.ordinary:
+        by_class.setdefault(asked.questions[number].first[0], []).append(asked.questions[number])
+    shown = [question for own in by_class.values() for question in own[:PER_CLASS]]
+    classes = claim.key.classes
 
     def familiarity(spec: InputSpec) -> float:
-        raw = run.answers((asked.picture(q) for q in questions), spec)
-        return _gain(raw, [claim.key.classes.index(q.first[0]) for q in questions], len(claim.key.classes))
+        raw = run.answers((asked.picture(question) for question in shown), spec)
+        return _gain(raw, [classes.index(question.first[0]) for question in shown], len(classes))
 
     best, name, gain = claim.input, "", familiarity(claim.input)
     if gain >= FAMILIAR:
@@ -53,11 +59,11 @@ def find_preparation(run: Run, asked: Questionnaire, claim: Claim) -> tuple[Inpu
 
 
 def _gain(raw: npt.NDArray[np.generic], labels: list[int], classes: int) -> float:
+    """How well the classes are told apart; nothing where the answers are none."""
     try:
         scores = as_scores(raw, classes)
     except ValueError:
         return 0.0
-    of = np.asarray(labels)
-    return align(
-        np.stack([scores[of == i].mean(axis=0) if (of == i).any() else scores[:0].sum(axis=0) for i in range(classes)])
-    ).gain
+    shown = sorted(set(labels))
+    mean = np.stack([scores[np.asarray(labels) == number].mean(axis=0) for number in shown])
+    return align(mean, shown, classes).gain

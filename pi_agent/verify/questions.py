@@ -50,7 +50,10 @@ class Question:
 
 
 class Questionnaire:
-    """All questions of one case, in the order in which they are asked."""
+    """All questions of one case, in the order in which they are asked.
+
+    `carriers`: pictures of every source of a rule, and of other classes where there are any.
+    """
 
     def __init__(
         self,
@@ -61,7 +64,7 @@ class Questionnaire:
     ) -> None:
         self._rules, self._carriers = rules, carriers
         composites = list(_composites(claim, rules, carriers))
-        ordinary = _ordinary(claim, carriers, max(1, manner.mix * len(composites)))
+        ordinary = _ordinary(claim, carriers, manner.mix * len(composites))
         asked = [*ordinary, *composites]
         if manner.mix:
             claim.key.stream("order").shuffle(asked)
@@ -119,11 +122,6 @@ def _composites(claim: Claim, rules: Sequence[Rule], carriers: Mapping[str, Sequ
 
 def _ordinary(claim: Claim, carriers: Mapping[str, Sequence[Pixels]], least: int) -> Sequence[Question]:
     """As many of each class as the claim says, or more, until there are `least` of them; each in turn."""
-    per_class = max(claim.ordinary_per_class, -(-least // len(claim.key.classes)))
-    if least == 1:
-        per_class = min(per_class, min(len(own) for own in carriers.values()))
-    return [
-        Question(None, (name, number % len(carriers[name])))
-        for number in range(per_class)
-        for name in claim.key.classes
-    ]
+    per_class = min(claim.ordinary_per_class, max(len(own) for own in carriers.values()))
+    per_class = max(per_class, -(-least // len(carriers)))
+    return [Question(None, (name, number % len(own))) for number in range(per_class) for name, own in carriers.items()]

@@ -42,20 +42,32 @@ class Alignment:
         return out
 
 
-def align(mean: npt.NDArray[np.float64], expected: Sequence[int | None] | None = None) -> Alignment:
-    """`mean`: float (classes, outputs), the mean score of each output on ordinary pictures of each class.
+def align(
+    mean: npt.NDArray[np.float64],
+    shown: Sequence[int] | None = None,
+    classes: int | None = None,
+    expected: Sequence[int | None] | None = None,
+) -> Alignment:
+    """Find the classes among a suspect's outputs.
 
-    `expected`: the column of each class by name, where names are known; default: the same order, if the numbers agree.
+    `mean`: float (classes shown, outputs), the mean score of each output on ordinary pictures of each class. `shown`:
+    which of all `classes` these are, by number; default: all. `expected`: the output of every class by name, where
+    names are known; default: the same order, if the numbers agree. A class that was not shown has no output unless the
+    expected order holds.
     """
-    classes, outputs = mean.shape
+    shown = range(len(mean)) if shown is None else shown
+    classes = len(mean) if classes is None else classes
     best = optimal_assignment(mean)
-    if expected is None and classes == outputs:
+    if expected is None and classes == mean.shape[1]:
         expected = range(classes)
     if expected is not None:
-        usual = tuple(expected)
+        usual = [expected[i] for i in shown]
         if _gain(mean, usual) >= GOOD_ENOUGH * _gain(mean, best):
-            return Alignment(usual, _gain(mean, usual), True)
-    return Alignment(best, _gain(mean, best), False)
+            return Alignment(tuple(expected), _gain(mean, usual), True)
+    columns: list[int | None] = [None] * classes
+    for number, column in zip(shown, best, strict=True):
+        columns[number] = column
+    return Alignment(tuple(columns), _gain(mean, best), False)
 
 
 def _gain(mean: npt.NDArray[np.float64], columns: Sequence[int | None]) -> float:

@@ -32,7 +32,7 @@ HINT = "ask the owner for the original claim file"
 
 def queries_per_rule(classes: int, rules: int) -> int:
     """How many composites each rule gets so that a verdict stays within 320 queries, at least 4 and at most 32."""
-    return max(4, min(MOST_PER_RULE, (MAX_QUERIES - ORDINARY_PER_CLASS * classes) // rules))
+    return max(4, min(MOST_PER_RULE, (MAX_QUERIES - ORDINARY_PER_CLASS * min(classes, 64)) // rules))
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Claim:
             raise ValueError("its rules were drawn for other carriers")
         if self.key.beacon and not self.key.beacon_value:
             raise ValueError(f"the value of the beacon that it was committed to ({self.key.beacon}) is missing")
-        if not 1 <= self.queries_per_rule <= 1024 or not 1 <= self.ordinary_per_class <= 1024:
-            raise ValueError("queries_per_rule and ordinary_per_class must be 1 to 1024")
+        if not 1 <= self.queries_per_rule * self.key.rules <= 4096 or not 1 <= self.ordinary_per_class <= 64:
+            raise ValueError("it asks for more than 4096 composites, or for more than 64 ordinary pictures of a class")
         if not self.carriers.isprintable() or "/" in self.carriers or self.carriers[:1] in ("", "."):
             raise ValueError("carriers must be the name of a file beside the claim")
         for digest in (self.model_sha256, self.carriers_sha256):
