@@ -133,6 +133,7 @@ class Case:
             grounds_of(self.claim, self.terms.carriers, self.terms.commitment, self.terms.suspect_since),
             0.0,
             suspect_sha256 == self.claim.model_sha256,
+            means=tuple(tuple(own.mean(axis=0).tolist()) if len(own) else () for own in composites),
         )
 
 

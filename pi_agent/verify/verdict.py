@@ -22,7 +22,8 @@ class Verdict:
     """The outcome; `verdict` is owned, inconclusive or not-owned.
 
     `preparation`: how pictures were prepared, where it was not as the claim says. `queries`: all that were answered,
-    `ordinary` of them show ordinary pictures. `source`: file, oracle or answers.
+    `ordinary` of them show ordinary pictures. `source`: file, oracle or answers. `means[i]`: the mean score of every
+    class on the composites of rule i; empty where none was answered.
     """
 
     verdict: str
@@ -41,6 +42,7 @@ class Verdict:
     seconds: float
     is_claimed_model: bool
     preparation: str = ""
+    means: tuple[tuple[float, ...], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The keys of the command contract and more; the key and its rules are not among them."""
