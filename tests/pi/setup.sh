@@ -119,8 +119,11 @@ exec 9>"$root/lock"
 flock 9
 
 base=$(sha256sum <"$0")
-agent=$("$python" -c 'from importlib.metadata import requires
-print(*(line for line in requires("magpie") if "extra ==" not in line), sep="\n")')
+agent=$("$python" -c 'import ast, sys
+for line in ast.parse(open(sys.argv[1]).read()).body:
+    if isinstance(line, ast.Assign) and line.targets[0].id == "AGENT":
+        print(*ast.literal_eval(line.value), sep="\n")' "$code/setup.py")
+[ -n "$agent" ] || stop 1 "setup.py names no packages for the agent"
 wanted=$(echo "$agent" && cat "$code/tests/pi/requirements.txt")
 full=$(printf '%s\n' "$base" "$wanted" | cat - "$code/constraints.txt" | sha256sum)
 
