@@ -6,22 +6,22 @@ All of it comes from the child, so nothing is believed: whatever is no honest sh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pi_agent.contract.manifest import InputSpec
-from pi_agent.contract.strict import Mismatch, as_mapping, build
 from pi_agent.prepare import network_input
 
 MAX_CLASSES = 4096
 MAX_BATCH = 256
 MAX_OUTPUTS = 8
+MIN_SIDE = 8
 MAX_BATCH_NUMBERS = 1 << 23
 BATCH_NUMBERS = 1 << 16
-"""Pictures go in small batches, five of 64x64: larger ones are no faster and take memory for every layer."""
+"""Pictures go in small batches, five of 64x64: larger ones are no faster, and take memory in every layer."""
 FLOATS = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
 WHOLE = {"tensor(uint8)": "uint8", "tensor(int8)": "int8"}
 INPUTS = {**FLOATS, **WHOLE}
@@ -111,12 +111,12 @@ class Reads:
 
     def fit(self, spec: InputSpec) -> InputSpec:
         """`spec` with what the model fixes itself. Raises `WrongShape` where no picture fits."""
-        size = [own or usual for own, usual in zip(self.sides, spec.size, strict=True)]
+        height, width = (own or usual for own, usual in zip(self.sides, spec.size, strict=True))
         try:
-            own: InputSpec = build(InputSpec, {**as_mapping(spec), "size": size, "layout": self.layout or spec.layout})
-        except Mismatch as exc:
+            own = replace(spec, size=(height, width), layout=self.layout or spec.layout)
+        except ValueError as exc:
             raise WrongShape(f"its input {self.name!r}: {exc}") from exc
-        if self.batch * 3 * size[0] * size[1] > MAX_BATCH_NUMBERS:
+        if self.batch * 3 * height * width > MAX_BATCH_NUMBERS:
             raise WrongShape(f"its input {self.name!r} takes {self.batch} pictures at once; that is too much memory")
         return own
 
@@ -146,11 +146,11 @@ def how_it_reads(inputs: Sequence[End]) -> Reads:
         raise WrongShape(f"{what}: its batch is fixed to {batch}; 1 to {MAX_BATCH} or any number is expected")
     layout: str | None = None
     sides: tuple[int | None, int | None] = (None, None)
-    # Three channels at one end decide. A free channel is believed where the other end is fixed to something else; where
-    # both ends are free, nothing is known and the caller's specification decides.
-    if a == 3 or (a is None and c not in (3, None)):
+    # Three channels at one end decide. A free channel is believed where the other end is fixed like a side; where both
+    # ends are free, nothing is known and the caller's specification decides.
+    if a == 3 or (a is None and c is not None and c >= MIN_SIDE):
         layout, sides = "NCHW", (b, c)
-    elif c == 3 or (c is None and a is not None):
+    elif c == 3 or (c is None and a is not None and a >= MIN_SIDE):
         layout, sides = "NHWC", (a, b)
     elif a is not None or c is not None:
         raise WrongShape(f"{what}: it has no three colour channels")

@@ -1,4 +1,4 @@
-"""Running an untrusted ONNX model on pictures: inspected first, then in a limited child process."""
+"""Run an untrusted ONNX model on pictures: inspected first, then in a limited child process."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pi_agent.contract.files import read_limited, sha256_hex
 from pi_agent.contract.manifest import InputSpec
 from pi_agent.runtime.child import Child
 from pi_agent.runtime.inspect import MAX_MODEL_BYTES, inspect_model
-from pi_agent.runtime.session import Running
+from pi_agent.runtime.session import Run
 
-__all__ = ["Limits", "Running", "Suspect"]
+__all__ = ["Limits", "Run", "Suspect"]
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Suspect:
         self._data: bytes | None = data
 
     @contextmanager
-    def running(self, limits: Limits | None = None) -> Iterator[Running]:
+    def running(self, limits: Limits | None = None) -> Iterator[Run]:
         """One limited child process with the model in it, for as many questions as there are.
 
         The child loads the model while the caller goes on, so a model that cannot be loaded raises `RefusedModel` (65)
-        where the `Running` is first asked something. Also raises it if the file has changed since it was inspected.
+        where the `Run` is first asked something. Also raises it if the file has changed since it was inspected.
         """
         limits = limits or Limits()
         data, self._data = self._data or self._again(), None
@@ -53,7 +53,7 @@ class Suspect:
             job = {"model_bytes": len(data), "memory_bytes": memory, "cpu_seconds": limits.cpu_seconds}
             child.tell(job, data)
             del data  # the child has it; twice is too much for a small machine
-            yield Running(self.path, child)
+            yield Run(self.path, child)
 
     def _again(self) -> bytes:
         data = _read(self.path)
@@ -68,7 +68,7 @@ class Suspect:
         spec: InputSpec,
         limits: Limits | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Its answers, float32 (n, classes), to pictures as `Running.answers` takes them.
+        """Its answers, float32 (n, classes), to pictures as `Run.answers` takes them.
 
         Raises `RefusedModel` (65) also if it is no classifier of so many classes, or tells class numbers only.
         """

@@ -4,11 +4,14 @@
     .venv/bin/python tests/pi/memory.py --collect 200      a home with so many pictures, against a server in here
     .venv/bin/python tests/pi/memory.py --native ...       the same on this machine's own processor
 
-For every process: `host_peak_mb` is what the host's kernel counted (VmHWM), emulator and translated code included
-(qemu keeps some memory of every thread that ended: it grows with the queries);
-`guest_peak_mb` is the emulated program's own part of it, pages below 2**40, where qemu puts its guest and nothing
-else: what a Raspberry Pi would count. It is looked at every 20 ms (a native one is the kernel's own count).
-Megabytes are 10**6 bytes.
+`together_rss_mb` is the most that all processes held at one moment, each page counted in every process that maps it;
+`together_pss_mb` counts a page that is in several processes once. Both are looked at every 5 ms (20 ms emulated), and
+of an emulated program only what is its own: pages below 2**40, where qemu puts its guest and nothing else. That is
+what a Raspberry Pi would count.
+
+For every process: `guest_peak_mb` is its own peak, counted in the same way (a native one by the kernel, VmHWM);
+`host_peak_mb` is what the host's kernel counted, emulator and translated code included (qemu keeps some memory of
+every thread that ended: it grows with the queries). Megabytes are 10**6 bytes.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,7 +40,7 @@ from pi_agent.prepare import encode_query  # noqa: E402
 
 RUN = str(CODE / "tests" / "pi" / "run")
 GUEST_END = 1 << 40
-PAUSE = 0.02
+PAUSE = {False: 0.02, True: 0.005}
 
 
 def family(pid: int) -> Iterator[int]:
@@ -55,42 +59,72 @@ def name_of(pid: int) -> str:
     return "worker" if "worker.py" in line else "agent" if "pi_agent" in line else line[:80].strip()
 
 
-def resident(pid: int) -> tuple[int, int]:
-    """VmHWM in bytes, and the bytes that are resident now below 2**40."""
+@dataclass
+class Held:
+    """Bytes that one process holds: most ever, resident now, and now with shared pages counted in parts."""
+
+    most: int
+    rss: int = 0
+    pss: int = 0
+
+
+def held(pid: int, native: bool) -> Held:
+    """What a process holds now; an emulated one below 2**40 only."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM"):
-            peak = 1024 * int(line.split()[1])
+            found = Held(1024 * int(line.split()[1]))
             break
     else:
-        return 0, 0  # it has ended
-    guest, inside = 0, False
-    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
-        first = line.split(maxsplit=1)[0]
+        return Held(0)  # it has ended
+    inside = native
+    for line in Path(f"/proc/{pid}/{'smaps_rollup' if native else 'smaps'}").read_text().splitlines():
+        first, *rest = line.split(maxsplit=2)
         if not first.endswith(":"):
-            inside = int(first.partition("-")[0], 16) < GUEST_END
+            inside = native or int(first.partition("-")[0], 16) < GUEST_END
         elif inside and first == "Rss:":
-            guest += 1024 * int(line.split()[1])
-    return peak, guest
+            found.rss += 1024 * int(rest[0])
+        elif inside and first == "Pss:":
+            found.pss += 1024 * int(rest[0])
+    return found
 
 
-def watch(process: subprocess.Popen[str], native: bool) -> list[dict[str, Any]]:
+def look(root: int, native: bool) -> dict[int, tuple[str, Held]]:
+    """Everything that runs now. A fork that is not yet another program shares its parent's memory: left out."""
+    found: dict[int, tuple[str, Held]] = {}
+    lines: set[bytes] = set()
+    with contextlib.suppress(OSError):
+        for pid in family(root):
+            with contextlib.suppress(OSError):
+                line = Path(f"/proc/{pid}/cmdline").read_bytes()
+                if line not in lines and (name := name_of(pid)):
+                    found[pid] = name, held(pid, native)
+                lines.add(line)
+    return found
+
+
+def watch(process: subprocess.Popen[str], native: bool) -> dict[str, Any]:
     """Look at a process and its children until it ends."""
-    seen: dict[int, dict[str, Any]] = {}
+    names: dict[int, str] = {}
+    peaks: dict[int, tuple[int, int]] = {}
+    together = {"rss": 0, "pss": 0}
     while process.poll() is None:
-        with contextlib.suppress(OSError):
-            for pid in family(process.pid):
-                with contextlib.suppress(OSError):
-                    if name := name_of(pid):
-                        peak, guest = resident(pid)
-                        found = seen.setdefault(pid, {"process": name, "host_peak": 0, "guest_peak": 0})
-                        found["process"] = name  # a fork is its parent until it becomes another program
-                        found["host_peak"] = max(found["host_peak"], peak)
-                        found["guest_peak"] = max(found["guest_peak"], peak if native else guest)
-        time.sleep(PAUSE)
-    return [
-        {"process": found["process"]} | {f"{k}_mb": round(found[k] / 1e6, 1) for k in ("host_peak", "guest_peak")}
-        for found in seen.values()
-    ]
+        seen = look(process.pid, native)
+        for pid, (name, now) in seen.items():
+            own, host = peaks.get(pid, (0, 0))
+            names[pid], peaks[pid] = name, (max(own, now.most if native else now.rss), max(host, now.most))
+        for kind in together:
+            together[kind] = max(together[kind], sum(getattr(now, kind) for _, now in seen.values()))
+        time.sleep(PAUSE[native])
+    return {f"together_{kind}_mb": _mb(most) for kind, most in together.items()} | {
+        "processes": [
+            {"process": names[pid], "host_peak_mb": _mb(host), "guest_peak_mb": _mb(own)}
+            for pid, (own, host) in peaks.items()
+        ]
+    }
+
+
+def _mb(count: int) -> float:
+    return round(count / 1e6, 1)
 
 
 def measure(arguments: list[str], native: bool) -> dict[str, Any]:
@@ -99,7 +133,7 @@ def measure(arguments: list[str], native: bool) -> dict[str, Any]:
     start = time.monotonic()
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, text=True, cwd=CODE)
-        processes = watch(process, native)
+        memory = watch(process, native)
         errors.seek(0)
         last = errors.read().splitlines()[-1:]
     seconds = round(time.monotonic() - start, 1)
@@ -110,7 +144,7 @@ def measure(arguments: list[str], native: bool) -> dict[str, Any]:
         "exit": process.returncode,
         "last_message": last,
         "seconds": seconds,
-        "processes": processes,
+        **memory,
     }
 
 
