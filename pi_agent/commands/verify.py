@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,6 +15,7 @@ from pi_agent.contract.errors import Exit
 from pi_agent.contract.output import emit, table
 from pi_agent.inbox import judge_inbox
 from pi_agent.verify import Case, Manner, Terms, Verdict, open_case, verify_file
+from pi_agent.verify.stored import judge_answers
 
 _EXIT = {"owned": Exit.OK, "not-owned": Exit.NEGATIVE, "inconclusive": Exit.INCONCLUSIVE}
 _MEANING = {
@@ -55,6 +57,8 @@ def _text(result: Verdict) -> list[str]:
         notes.append(f"its outputs were found in another order: {sum(result.alignment.known)} of the claim's classes")
     if result.preparation:
         notes.append(f"it was shown pictures in another way than the claim says: {result.preparation}")
+    if result.unanswered:
+        notes.append(f"{result.unanswered} questions were refused for ever; a rule without answers counts as not hit")
     return [
         f"{result.verdict}: p = {evidence.p_value:.3g} (alpha {result.alpha:g}), "
         f"{evidence.hits} of {len(result.rules)} rules hit, {result.queries} queries, {result.seconds:.1f} s",
@@ -84,6 +88,21 @@ def _text(result: Verdict) -> list[str]:
 @click.option("--mix", type=click.IntRange(0, 100), default=0, help="Ordinary pictures for every composite, shuffled.")
 @click.option("--jpeg", metavar="LOW-HIGH", default="", help="Vary the JPEG quality of the questions, e.g. 75-95.")
 @click.option(
+    "--oracle", "ask", is_flag=True, help="Instead of SUSPECT: the model behind this agent's API, inside its budget."
+)
+@click.option(
+    "--answers",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Instead of SUSPECT: its stored answers, a transfer set or lines of JSON.",
+)
+@click.option(
+    "--questions",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="OUT.tar",
+    help="Judge nobody: write the questions as a query batch.",
+)
+@click.option(
     "--inbox",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Instead of SUSPECT: every *.onnx in this folder that has no verdict yet.",
@@ -94,7 +113,9 @@ def _text(result: Verdict) -> list[str]:
     help="With --inbox: where <sha256>.json is kept for each; one folder for each claim.",
 )
 @json_option
+@click.pass_obj
 def command(
+    home: str | None,
     suspect: Path | None,
     claim: Path,
     carriers: Path | None,
@@ -103,6 +124,9 @@ def command(
     suspect_since: str,
     mix: int,
     jpeg: str,
+    ask: bool,
+    answers: Path | None,
+    questions: Path | None,
     inbox: Path | None,
     verdicts: Path | None,
     as_json: bool,
@@ -112,15 +136,31 @@ def command(
     Exit 0: owned. 10: not owned. 11: inconclusive. 65: the file or the claim was refused.
 
     With --inbox: exit 0 when every file has its verdict, 75 when one is still being copied.
+
+    With --oracle: 75 when the budget does not suffice; the same command goes on in the next window.
     """
-    if (suspect is None) == (inbox is None) or (inbox is None) != (verdicts is None):
-        raise click.UsageError("give either SUSPECT, or --inbox together with --verdicts")
+    given = [x for x in (suspect, inbox, answers, questions, ask or None) if x is not None]
+    if len(given) != 1 or (inbox is None) != (verdicts is None):
+        message = "give one of SUSPECT, --oracle, --answers, --questions, or --inbox together with --verdicts"
+        raise click.UsageError(message)
     terms = Terms(carriers, alpha, _manner(mix, jpeg), commitment, _time(suspect_since))
     if inbox is not None and verdicts is not None:
         return _inbox(inbox, verdicts, open_case(claim, terms), as_json)
-    assert suspect is not None
-    result = verify_file(suspect, claim, terms)
-    emit("verify", result.as_dict(), _text(result), as_json=as_json)
+    if questions is not None:
+        from pi_agent.commands.interview import save_questions
+
+        return save_questions(open_case(claim, terms), questions, as_json)
+    spent: dict[str, Any] = {}
+    if ask:
+        from pi_agent.commands.interview import ask_oracle  # only now: it loads the agent
+
+        result, spent = ask_oracle(home, open_case(claim, terms))
+    elif answers is not None:
+        result = judge_answers(open_case(claim, terms), answers)
+    else:
+        assert suspect is not None
+        result = verify_file(suspect, claim, terms)
+    emit("verify", result.as_dict() | spent, _text(result), as_json=as_json)
     return int(_EXIT[result.verdict])
 
 

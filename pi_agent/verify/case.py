@@ -24,6 +24,7 @@ from pi_agent.contract.claim import (
 )
 from pi_agent.contract.errors import RefusedInput, RefusedModel
 from pi_agent.contract.files import MAX_JSON_BYTES, read_limited, sha256_hex
+from pi_agent.contract.log import harmless
 from pi_agent.runtime.suspect import Suspect
 from pi_agent.verify.carriers import in_claim, in_folder, load_carriers
 from pi_agent.verify.grounds import grounds_of
@@ -95,7 +96,8 @@ class Case:
             verdict = self.conclude(raw, range(len(raw)), "file", suspect.sha256)
         except ValueError as exc:
             raise RefusedModel(path=path, reason=f"its answers: {exc}", hint="is it a classifier?") from exc
-        return replace(verdict, preparation=preparation, seconds=time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return replace(verdict, preparation=preparation, suspect=harmless(path.name), seconds=seconds)
 
     def conclude(
         self,

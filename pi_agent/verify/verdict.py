@@ -23,7 +23,8 @@ class Verdict:
 
     `preparation`: how pictures were prepared, where it was not as the claim says. `queries`: all that were answered,
     `ordinary` of them show ordinary pictures. `source`: file, oracle or answers. `means[i]`: the mean score of every
-    class on the composites of rule i; empty where none was answered.
+    class on the composites of rule i; empty where none was answered. `suspect`: the file's name, or the oracle.
+    `unanswered`: questions that the oracle refused for ever.
     """
 
     verdict: str
@@ -43,6 +44,8 @@ class Verdict:
     is_claimed_model: bool
     preparation: str = ""
     means: tuple[tuple[float, ...], ...] = ()
+    suspect: str = ""
+    unanswered: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The keys of the command contract and more; the key and its rules are not among them."""
@@ -58,7 +61,9 @@ class Verdict:
             "hits": self.evidence.hits,
             "queries": self.queries,
             "ordinary": self.ordinary,
+            "unanswered": self.unanswered,
             "source": self.source,
+            "suspect": self.suspect,
             "classes_aligned": not self.alignment.expected,
             "classes_known": sum(self.alignment.known),
             "preparation": self.preparation,
