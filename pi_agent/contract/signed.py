@@ -1,8 +1,8 @@
 """Signed JSON: claims, commitments and verdicts that nobody can alter unnoticed.
 
-A document is a JSON object with a last key, `signature`: the signer's public key and an Ed25519 signature (RFC 8032) of
-the canonical form of all the rest. Only one spelling of a document is accepted, so every altered byte is noticed, even
-a space. A signature says that the holder of a key wrote this. Whose key it is, the reader must know from elsewhere.
+A document is a JSON object, indented by two spaces, whose last key is `signature`: the signer's public key and an
+Ed25519 signature (RFC 8032) of the text without this key. What is signed are bytes, so every altered one is noticed,
+even a space. A signature says that the holder of a key wrote this. Whose key that is must be known from elsewhere.
 
 `cryptography` is loaded when the first signature is made or checked; all else in the contract is numpy and the
 standard library.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ from pi_agent.contract.files import MAX_JSON_BYTES, atomic_write, parse_json, re
 
 HEXADECIMAL = frozenset("0123456789abcdef")
 SIGNING_KEY_SCHEMA = "signing-key/1"
+_END = b"\n}\n"
+_LAST_KEY = re.compile(
+    rb',\n  "signature": \{\n    "key": "([0-9a-f]{64})",\n    "value": "([0-9a-f]{128})"\n  \}\n\}\n\Z'
+)
 _WHAT_IS_SIGNED = b"magpie signed document\n"
 """Stands before the signed bytes: a signature of ours means nothing in any other protocol that uses the same key."""
 
@@ -44,7 +49,7 @@ class Signer:
         """The bytes of the signed document. `content` must name its `schema` and have no `signature` yet."""
         if not isinstance(content.get("schema"), str) or "signature" in content:
             raise ValueError("a document to be signed names its schema and is not signed yet")
-        value = self._key().sign(_WHAT_IS_SIGNED + canonical(content)).hex()
+        value = self._key().sign(_WHAT_IS_SIGNED + _spelled(content)).hex()
         return _spelled({**content, "signature": {"key": self.public, "value": value}})
 
     def _key(self) -> Any:
@@ -64,15 +69,16 @@ def parse_signed(data: bytes, where: str, hint: str | None = None) -> tuple[dict
     Raises `RefusedInput` (65) when a byte was altered.
     """
     content = parse_json(data, where)
-    signature = content.pop("signature", None)
-    key, value = (signature.get("key"), signature.get("value")) if isinstance(signature, dict) else (None, None)
-    if not (isinstance(key, str) and isinstance(value, str) and is_hex(key, 64) and is_hex(value, 128)):
+    if content.pop("signature", None) is None:
         raise RefusedInput(path=where, reason="it is not signed", hint=hint)
-    if not _is_signed_by(key, value, content):
+    found = _LAST_KEY.search(data)
+    if found is None:
+        reason = "it was rewritten: its bytes are not those that were signed"
+        raise RefusedInput(path=where, reason=reason, hint=hint)
+    key, value = (group.decode() for group in found.groups())
+    if not _is_signed_by(key, value, data[: found.start()] + _END):
         reason = "its signature does not fit its content: it was altered or damaged"
         raise RefusedInput(path=where, reason=reason, hint=hint)
-    if data != _spelled({**content, "signature": {"key": key, "value": value}}):
-        raise RefusedInput(path=where, reason="it was rewritten: its bytes are not those that were signed", hint=hint)
     return content, key
 
 
@@ -114,7 +120,7 @@ def save_signer(path: Path, signer: Signer) -> None:
 
 
 def canonical(content: Any) -> bytes:
-    """The one form of a JSON value that hashes and signatures are taken of: sorted keys, no spaces, ASCII."""
+    """The one form of a JSON value that hashes are taken of: sorted keys, no spaces, ASCII."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -127,13 +133,13 @@ def _spelled(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
-def _is_signed_by(key: str, value: str, content: dict[str, Any]) -> bool:
+def _is_signed_by(key: str, value: str, text: bytes) -> bool:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
         public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
-        public.verify(bytes.fromhex(value), _WHAT_IS_SIGNED + canonical(content))
+        public.verify(bytes.fromhex(value), _WHAT_IS_SIGNED + text)
     except (InvalidSignature, ValueError):
         return False
     return True
