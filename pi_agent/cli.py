@@ -20,6 +20,8 @@ VERBS = {
     "export": "Write the answers as a transfer set.",
     "doctor": "What is wrong with this agent, and what to do.",
     "verify": "Test whether a model file was stolen from us.",
+    "check": "Is a claim, a report or a verdict what was signed?",
+    "dispute": "Two claims on one model: decide which was first.",
 }
 
 
