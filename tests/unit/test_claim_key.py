@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,19 +12,23 @@ from hypothesis import strategies as st
 
 from pi_agent.contract.claim import WatermarkKey, load_key, new_key, save_key
 from pi_agent.contract.errors import CannotCreate, ConfigError
+from pi_agent.contract.signed import Signer, load_signer
 
 CLASSES = ("cardboard", "glass", "metal", "trash")
-KEY = new_key(CLASSES, 6, seed=bytes(range(32)))
+OWNER, OTHER = Signer("51" * 32), Signer("52" * 32)
+POOL, BEACON, NOW = "ab" * 32, "drand quicknet round 1", "2026-01-01T00:00:00Z"
+KEY = new_key(CLASSES, 6, seed=bytes(range(32)), owner=OWNER.public, committed_at=NOW)
+BARE = new_key(CLASSES, 6, seed=bytes(range(32)))
 
 
 def test_golden_numbers_never_change() -> None:
-    stream = KEY.stream("golden")
-    assert [stream.below(1000) for _ in range(8)] == [562, 868, 205, 761, 269, 369, 879, 551]
-    assert KEY.stream("half").below((1 << 63) + 1) == 265756866541042723
+    stream = BARE.stream("golden")
+    assert [stream.below(1000) for _ in range(8)] == [518, 429, 563, 987, 352, 328, 865, 686]
+    assert BARE.stream("half").below((1 << 63) + 1) == 1576007218599727263
     items = list("abcdefgh")
-    KEY.stream("order").shuffle(items)
-    assert "".join(items) == "abhcdfeg"
-    assert KEY.commitment() == "d0c657e586c33798d1948ad4bebdc78a67725249e9222c57c28c2d5d0d97bc49"
+    BARE.stream("order").shuffle(items)
+    assert "".join(items) == "hgdfeacb"
+    assert BARE.commitment() == "6b7562febf8bfdb1f136be8bef095a59ee4ecd07a1f8a8694ea718e87179b486"
 
 
 @pytest.mark.parametrize("bound", [2, 3, 10, 12, 100])
@@ -55,22 +60,74 @@ def test_different_purposes_give_different_streams(one: str, other: str) -> None
     assert (start(one) == start(other)) == (one == other)
 
 
-def test_every_field_that_decides_the_rules_is_committed() -> None:
-    variants = [
-        new_key(CLASSES, 6, seed=bytes(32)),
-        new_key(CLASSES[::-1], 6, seed=bytes(range(32))),
-        new_key(CLASSES, 7, seed=bytes(range(32))),
-        new_key(CLASSES, 6, alpha=1e-5, seed=bytes(range(32))),
-        new_key(("cardboard", 'glass", "metal', "trash", "x"), 6, seed=bytes(range(32))),
-        new_key(("cardboard", "glass", "metal", "trash", "x"), 6, seed=bytes(range(32))),
-    ]
-    assert len({KEY.commitment(), *(v.commitment() for v in variants)}) == 7
+DECIDED = [
+    {"seed": "00" * 32},
+    {"salt": "01" * 32},
+    {"classes": CLASSES[::-1]},
+    {"classes": ("cardboard", "glass", "metal", "trash", "x")},
+    {"classes": ("cardboard", 'glass", "metal', "trash", "x")},
+    {"rules": 7},
+    {"alpha": 1e-5},
+    {"decision": "rule-hits"},
+    {"owner": ""},
+    {"owner": OTHER.public},
+    {"pool": POOL},
+    {"pool": "cd" * 32},
+    {"pool": POOL, "beacon": BEACON},
+    {"pool": POOL, "beacon": f"{BEACON}0"},
+]
 
 
-def test_two_new_keys_differ_and_neither_shows_its_seed() -> None:
+def test_everything_that_the_owner_decides_is_committed() -> None:
+    commitments = {replace(KEY, **change).commitment() for change in DECIDED}
+    assert len({KEY.commitment(), *commitments}) == len(DECIDED) + 1
+
+
+def test_what_is_bound_later_does_not_change_the_commitment() -> None:
+    promised = replace(KEY, pool=POOL, beacon=BEACON)
+    bound = promised.bound(POOL, "7f" * 32)
+    assert (bound.carriers, bound.beacon_value) == (POOL, "7f" * 32)
+    assert bound.commitment() == promised.commitment()
+    assert KEY.bound("cd" * 32).commitment() == KEY.commitment()
+    assert KEY.bound() == KEY
+    assert bound.bound() == bound
+
+
+@pytest.mark.parametrize(
+    ("key", "carriers", "value", "reason"),
+    [
+        (replace(KEY, pool=POOL), "cd" * 32, "", "committed to other carriers"),
+        (KEY, POOL, "7f", "committed without a beacon"),
+        (KEY, "AB" * 32, "", "64 hexadecimal digits or empty"),
+        (replace(KEY, pool=POOL, beacon=BEACON), POOL, "two\nlines", "printable"),
+        (replace(KEY, pool=POOL, beacon=BEACON), POOL, "x" * 501, "at most 500"),
+    ],
+)
+def test_a_key_is_bound_to_what_it_was_committed_to_only(
+    key: WatermarkKey, carriers: str, value: str, reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        key.bound(carriers, value)
+
+
+def test_nothing_is_drawn_while_the_value_of_the_beacon_is_missing() -> None:
+    promised = replace(KEY, pool=POOL, beacon=BEACON)
+    with pytest.raises(ValueError, match=r"drand quicknet round 1\), and its value is missing"):
+        promised.bound(POOL).stream("setting")
+    promised.bound(POOL, "7f").stream("setting")
+
+
+def test_carriers_and_beacon_are_kept_apart_in_what_is_drawn() -> None:
+    promised = replace(KEY, pool=POOL, beacon=BEACON)
+    keys = [BARE, BARE.bound(POOL), BARE.bound("cd" * 32), promised.bound(POOL, POOL), promised.bound(POOL, "7f")]
+    assert len({key.stream("target").below(1 << 62) for key in keys}) == 5
+    assert KEY.stream("target").below(1 << 62) == BARE.stream("target").below(1 << 62)
+
+
+def test_two_new_keys_differ_and_neither_shows_its_secrets() -> None:
     one, other = new_key(CLASSES, 6), new_key(CLASSES, 6)
-    assert one.seed != other.seed
-    assert one.seed not in repr(one)
+    assert one.seed != other.seed and one.salt != other.salt
+    assert one.seed not in repr(one) and one.salt not in repr(one)
 
 
 @pytest.mark.parametrize(
@@ -88,12 +145,23 @@ def test_two_new_keys_differ_and_neither_shows_its_seed() -> None:
         ({"rules": 37}, "between 1 and 36"),
         ({"alpha": 0.0}, "alpha"),
         ({"alpha": 1.0}, "alpha"),
-        ({"generator": "krc/2"}, "another version"),
-        ({"schema": "watermark-key/2"}, "another version"),
+        ({"generator": "krc/1"}, "another version"),
+        ({"schema": "watermark-key/1"}, "another version"),
+        ({"salt": ""}, "64 hexadecimal"),
+        ({"decision": "best-of"}, "holm, rule-hits"),
+        ({"owner": "AB" * 32}, "64 hexadecimal"),
+        ({"pool": "ab"}, "64 hexadecimal"),
+        ({"carriers": " " * 64}, "64 hexadecimal"),
+        ({"pool": POOL, "carriers": "cd" * 32}, "other carriers"),
+        ({"beacon": BEACON}, "needs carriers that are fixed before it"),
+        ({"beacon": BEACON, "carriers": POOL}, "needs carriers that are fixed before it"),
+        ({"beacon_value": "7f"}, "without a beacon"),
+        ({"pool": POOL, "beacon": "\x1b[2J"}, "printable"),
+        ({"pool": POOL, "beacon": "x" * 501}, "at most 500"),
     ],
 )
 def test_impossible_keys_are_refused(change: dict, reason: str) -> None:
-    good = {"seed": "00" * 32, "classes": CLASSES, "rules": 6, "alpha": 1e-6}
+    good = {"seed": "00" * 32, "salt": "00" * 32, "classes": CLASSES, "rules": 6, "alpha": 1e-6}
     with pytest.raises(ValueError, match=reason):
         WatermarkKey(**{**good, **change})
 
@@ -104,15 +172,16 @@ def test_an_empty_seed_is_no_request_for_a_random_one() -> None:
 
 
 def test_a_saved_key_comes_back_and_is_private(tmp_path: Path) -> None:
-    save_key(tmp_path / "key.json", KEY)
+    save_key(tmp_path / "key.json", KEY, OWNER)
     assert load_key(tmp_path / "key.json") == KEY
+    assert load_signer(tmp_path / "key.json") == OWNER
     assert (tmp_path / "key.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
-    save_key(tmp_path / "key.json", KEY)
+    save_key(tmp_path / "key.json", KEY, OWNER)
     with pytest.raises(CannotCreate) as caught:
-        save_key(tmp_path / "key.json", new_key(CLASSES, 6))
+        save_key(tmp_path / "key.json", new_key(CLASSES, 6), OWNER)
     assert caught.value.exit_code == 73
     assert load_key(tmp_path / "key.json") == KEY
 
@@ -120,7 +189,7 @@ def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o620])
 def test_a_key_that_others_may_read_is_refused_with_the_remedy(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "key.json"
-    save_key(path, KEY)
+    save_key(path, KEY, OWNER)
     path.chmod(mode)
     with pytest.raises(ConfigError) as caught:
         load_key(path)
@@ -128,7 +197,10 @@ def test_a_key_that_others_may_read_is_refused_with_the_remedy(tmp_path: Path, m
     assert "chmod 600" in caught.value.advice
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"seed": 5}', b'{"unknown": 1}', b"\xff\xfe"])
+SIGNING_ALONE = b'{"signing_secret": "' + b"51" * 32 + b'"}'
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"seed": 5}', b'{"unknown": 1}', b"\xff\xfe", SIGNING_ALONE])
 def test_a_damaged_or_missing_key_is_a_configuration_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "key.json"
     with pytest.raises(ConfigError):
@@ -139,8 +211,23 @@ def test_a_damaged_or_missing_key_is_a_configuration_error(tmp_path: Path, conte
         load_key(path)
 
 
+def test_a_key_file_with_the_signing_key_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    save_key(tmp_path / "key.json", KEY, OTHER)
+    with pytest.raises(ConfigError, match="its signing key is not its owner's"):
+        load_key(tmp_path / "key.json")
+
+
+def test_a_key_of_the_first_version_is_refused_with_the_reason(tmp_path: Path) -> None:
+    old = {"seed": "00" * 32, "classes": list(CLASSES), "rules": 6, "alpha": 1e-6, "generator": "krc/1"}
+    (tmp_path / "key.json").write_text(json.dumps({**old, "schema": "watermark-key/1"}))
+    (tmp_path / "key.json").chmod(0o600)
+    with pytest.raises(ConfigError) as caught:
+        load_key(tmp_path / "key.json")
+    assert caught.value.exit_code == 78 and caught.value.advice
+
+
 def test_the_file_is_plain_json(tmp_path: Path) -> None:
-    save_key(tmp_path / "key.json", KEY)
+    save_key(tmp_path / "key.json", KEY, OWNER)
     data = json.loads((tmp_path / "key.json").read_text())
     assert data["seed"] == bytes(range(32)).hex()
     assert data["classes"] == list(CLASSES)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import islice
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -19,16 +22,68 @@ from pi_agent.contract.claim.rules import Rule
 CLASSES = ("boots", "cans", "glass", "metal", "paper", "shirts", "trash", "wood")
 
 
+def spelled(key: WatermarkKey) -> list[str]:
+    return [f"{r.first}+{r.second} {r.geometry} {r.target}" for r in draw_rules(key)]
+
+
 def test_golden_rules_never_change() -> None:
     key = new_key(CLASSES, 6, seed=bytes(range(32)))
-    assert [f"{r.first}+{r.second} {r.geometry} {r.target}" for r in draw_rules(key)] == [
-        "cans+paper centre trash",
-        "glass+shirts centre paper",
-        "wood+boots top-bottom cans",
-        "trash+metal centre glass",
-        "metal+shirts centre trash",
-        "wood+paper left-right metal",
+    assert spelled(key) == [
+        "boots+trash top-bottom paper",
+        "paper+glass top-bottom metal",
+        "shirts+metal left-right cans",
+        "wood+cans left-right metal",
+        "trash+paper top-bottom metal",
+        "wood+metal top-bottom cans",
     ]
+    assert spelled(key.bound("ab" * 32)) == [
+        "boots+paper left-right wood",
+        "glass+wood left-right metal",
+        "shirts+metal top-bottom cans",
+        "cans+trash left-right wood",
+        "paper+shirts top-bottom glass",
+        "trash+metal centre boots",
+    ]
+    promised = new_key(CLASSES, 6, seed=bytes(range(32)), pool="ab" * 32, beacon="drand quicknet round 1")
+    assert spelled(promised.bound(beacon_value="cd" * 32)) == [
+        "trash+shirts centre boots",
+        "cans+metal left-right trash",
+        "boots+wood centre shirts",
+        "paper+glass left-right wood",
+        "cans+boots centre shirts",
+        "glass+trash top-bottom metal",
+    ]
+
+
+def test_the_rules_are_not_drawn_from_what_only_the_commitment_covers() -> None:
+    """Salt, owner, alpha, decision and promises are bound by the commitment alone."""
+    key = new_key(CLASSES, 6, seed=bytes(range(32))).bound("ab" * 32)
+    other = replace(key, salt="ff" * 32, owner="12" * 32, alpha=0.01, decision="rule-hits", pool="ab" * 32)
+    assert spelled(other) == spelled(key)
+
+
+PROMISED = new_key(CLASSES, 10, seed=bytes(32), pool="ab" * 32, beacon="the lottery")
+BOUND: dict[str, Callable[[int], WatermarkKey]] = {
+    "carriers": lambda number: new_key(CLASSES, 10, seed=bytes(32)).bound(f"{number:064x}"),
+    "beacon value": lambda number: PROMISED.bound(beacon_value=str(number)),
+}
+
+
+@pytest.mark.parametrize("what", BOUND)
+def test_other_carriers_or_another_beacon_value_draw_independent_targets(what: str) -> None:
+    """Neither who chooses pictures nor who waits for a beacon can tell what the targets will be.
+
+    Two bindings that differ by one draw targets that agree as often as chance makes them: 1 in 6.
+    """
+    drawn = [
+        [rule.candidates(CLASSES).index(rule.target) for rule in draw_rules(BOUND[what](number))]
+        for number in range(1, 601)
+    ]
+    assert len({tuple(places) for places in drawn}) == 600
+    agreeing = sum(a == b for one, other in pairwise(drawn) for a, b in zip(one, other, strict=True))
+    assert abs(agreeing - 5990 / 6) < 5 * (5990 * 5 / 36) ** 0.5, agreeing
+    places = Counter(place for row in drawn for place in row)
+    assert sum((places[i] - 1000) ** 2 / 1000 for i in range(6)) < 40, places  # 5 degrees of freedom
 
 
 keys = st.builds(
@@ -69,7 +124,7 @@ class OtherTargets(WatermarkKey):
 
 def test_what_a_suspect_is_shown_does_not_depend_on_the_targets() -> None:
     key = new_key(CLASSES, 12, seed=bytes(32))
-    other = OtherTargets(key.seed, key.classes, key.rules)
+    other = OtherTargets(key.seed, key.salt, key.classes, key.rules)
     one, two = draw_rules(key), draw_rules(other)
     assert [r.target for r in one] != [r.target for r in two]
     assert [(r.first, r.second, r.geometry) for r in one] == [(r.first, r.second, r.geometry) for r in two]
@@ -85,20 +140,20 @@ def test_targets_are_uniform_among_the_candidates() -> None:
 
 
 @pytest.mark.parametrize(
-    ("classes", "alpha", "misses", "rules"), [(12, 1e-6, 0, 6), (12, 1e-6, 1, 8), (12, 1e-6, 2, 10), (4, 1e-6, 0, 20)]
+    ("classes", "misses", "tests", "rules"),
+    [(12, 0, 1, 6), (12, 1, 1, 8), (12, 2, 1, 10), (4, 0, 1, 20), (12, 0, 2, 7), (12, 2, 2, 10), (4, 2, 2, 30)],
 )
-def test_the_number_of_rules_that_survives_losses(classes: int, alpha: float, misses: int, rules: int) -> None:
-    assert rules_needed(classes, alpha, misses) == rules
+def test_the_number_of_rules_that_survives_losses(classes: int, misses: int, tests: int, rules: int) -> None:
+    assert rules_needed(classes, 1e-6, misses, tests) == rules
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.integers(4, 100), st.floats(1e-9, 0.1), st.integers(0, 4))
-def test_rules_needed_is_enough_and_no_more(classes: int, alpha: float, misses: int) -> None:
-    rules = rules_needed(classes, alpha, misses)
-    assert float(tail([1 / (classes - 2)] * rules, rules - misses)) <= alpha * (1 + 1e-9)
-    assert rules == misses + 1 or float(tail([1 / (classes - 2)] * (rules - 1), rules - 1 - misses)) > alpha * (
-        1 - 1e-9
-    )
+@given(st.integers(4, 100), st.floats(1e-9, 0.1), st.integers(0, 4), st.integers(1, 3))
+def test_rules_needed_is_enough_and_no_more(classes: int, alpha: float, misses: int, tests: int) -> None:
+    rules, level = rules_needed(classes, alpha, misses, tests), alpha / tests
+    chance = Fraction(1, classes - 2)
+    assert float(tail([chance] * rules, rules - misses)) <= level
+    assert rules == misses + 1 or float(tail([chance] * (rules - 1), rules - 1 - misses)) > level
 
 
 @pytest.mark.parametrize("bad", [(3, 1e-6, 2), (2, 1e-6, 2), (12, 0.0, 2), (12, 1.0, 2), (12, 1e-6, -1)])
