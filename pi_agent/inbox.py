@@ -1,8 +1,9 @@
 """A folder into which strangers drop model files, and a folder with one verdict for each: what systemd starts.
 
-A verdict is `<sha256>.json`, named after the bytes that were judged, so the same model is never judged twice. The
-inbox is never written to. Whoever can write to it may be hostile: links, devices and huge files are left alone, files
-that still change are looked at again, and a file that kills the judge does not keep the others waiting.
+A verdict is `<sha256>.json`, signed and named after the bytes that were judged, so the same model is never judged
+twice, and a verdict that somebody altered is none. The inbox is never written to. Whoever can write to it may be
+hostile: links, devices and huge files are left alone, files that still change are looked at again, and a file that
+kills the judge does not keep the others waiting.
 """
 
 from __future__ import annotations
@@ -70,14 +71,19 @@ class Report:
 
 
 def judge_inbox(
-    inbox: Path, verdicts: Path, case: Case, pause: Callable[[], None] = lambda: time.sleep(SETTLE_SECONDS)
+    inbox: Path,
+    verdicts: Path,
+    case: Case,
+    pause: Callable[[], None] = lambda: time.sleep(SETTLE_SECONDS),
+    signing_key: Path | None = None,
 ) -> Report:
     """Judge every `*.onnx` in `inbox` that has no verdict yet, until a look finds nothing new.
 
-    `pause` waits between two looks. Raises `InboxBusy` (75), `StorageError` (74), `CannotCreate` (73), and
-    `RefusedInput` (65) where `verdicts` holds some about another claim.
+    `pause` waits between two looks. `signing_key`: the judge's, default: one in `verdicts`. Raises `InboxBusy` (75),
+    `StorageError` (74), `CannotCreate` (73), `ConfigError` (78) for a signing key that is none, and `RefusedInput` (65)
+    where `verdicts` holds some about another claim.
     """
-    with Verdicts(verdicts, case.claim_sha256).only_one() as kept:
+    with Verdicts(verdicts, case.claim_sha256, signing_key).only_one() as kept:
         run = _Run(inbox, kept, case)
         run.until_quiet(pause)
         return run.report

@@ -1,9 +1,10 @@
-"""A folder of verdicts, one JSON file for each model that was judged, named after the model's SHA-256."""
+"""A folder of verdicts, one signed JSON file for each model that was judged, named after the model's SHA-256."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -11,10 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from pi_agent.contract.errors import Exit, MagpieError, RefusedInput, from_write_error
-from pi_agent.contract.files import atomic_write, make_folder, read_json, read_limited, write_json
+from pi_agent.contract.files import MAX_JSON_BYTES, atomic_write, make_folder, read_limited
+from pi_agent.contract.log import event
+from pi_agent.contract.signed import Signer, parse_signed, write_signed
+from pi_agent.signing import signer_at
 
 MAX_ATTEMPTS = 3
 """So often a run may die over one file before that counts as its refusal."""
+SCHEMA, KEY = "verify/1", ".judge.key"
+log = logging.getLogger(__name__)
 
 
 class InboxBusy(MagpieError):
@@ -25,16 +31,21 @@ class InboxBusy(MagpieError):
 
 
 class Verdicts:
-    """The verdicts on one claim. A run that dies over a file leaves a note of its attempt beside them."""
+    """The verdicts on one claim. A run that dies over a file leaves a note of its attempt beside them.
 
-    def __init__(self, folder: Path, claim_sha256: str) -> None:
+    They are signed with the key in the file `signing_key`, by default one in the folder itself, made at its first use.
+    """
+
+    def __init__(self, folder: Path, claim_sha256: str, signing_key: Path | None = None) -> None:
         self._folder, self._claim_sha256 = folder, claim_sha256
+        self._key = signing_key or folder / KEY
+        self._signer: Signer | None = None
 
     @contextlib.contextmanager
     def only_one(self) -> Iterator[Verdicts]:
-        """Make the folder and hold its lock, which the kernel releases however we die.
+        """Make the folder, hold its lock, which the kernel releases however we die, and have the key at hand.
 
-        Raises `InboxBusy` (75), `CannotCreate` (73), `StorageError` (74).
+        Raises `InboxBusy` (75), `CannotCreate` (73), `StorageError` (74), `ConfigError` (78) for a key that is none.
         """
         make_folder(self._folder)
         try:
@@ -46,28 +57,40 @@ class Verdicts:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as exc:
                 raise InboxBusy(path=self._folder) from exc
+            self._signer, made = signer_at(self._key)
+            if made:
+                log.info(event("new-signing-key", file=self._key, public=self._signer.public))
             yield self
         finally:
             os.close(descriptor)
 
     def has(self, digest: str) -> bool:
-        """Whether there is a whole verdict on a model. Raises `RefusedInput` (65) if it is about another claim."""
+        """Whether there is our whole and unaltered verdict on a model; anything else is logged and counts as nothing.
+
+        Raises `RefusedInput` (65) if it is about another claim.
+        """
         path = self._path(digest)
-        if not path.exists():
+        if not os.path.lexists(path):
             return False
         try:
-            found = read_json(path)
-        except RefusedInput:
+            found, signer = parse_signed(read_limited(path, MAX_JSON_BYTES), str(path))
+        except RefusedInput as exc:
+            log.warning(event("verdict-not-counted", file=path.name, why=exc.fields["reason"]))
             return False
         if found.get("claim_sha256") != self._claim_sha256:
             hint = "give every claim a folder of its own for its verdicts"
             raise RefusedInput(path=path, reason="a verdict about another claim", hint=hint)
+        if signer != self._own.public or found.get("schema") != SCHEMA or found.get("suspect_sha256") != digest:
+            log.warning(
+                event("verdict-not-counted", file=path.name, why="not our verdict on this model", signer=signer)
+            )
+            return False
         return True
 
     def keep(self, digest: str, verdict: dict[str, Any]) -> None:
-        """Write a verdict, whole or not at all. Raises `StorageError` (74), `CannotCreate` (73)."""
+        """Sign and write a verdict, whole or not at all. Raises `StorageError` (74), `CannotCreate` (73)."""
         judged_at = datetime.now(UTC).isoformat(timespec="seconds")
-        write_json(self._path(digest), {"schema": "verify/1", **verdict, "judged_at": judged_at})
+        write_signed(self._path(digest), {"schema": SCHEMA, **verdict, "judged_at": judged_at}, self._own)
 
     def attempts(self, digest: str) -> int:
         """How many runs have begun with a model and did not live to say anything."""
@@ -88,6 +111,12 @@ class Verdicts:
             yield
         finally:
             self._note(digest).unlink(missing_ok=True)
+
+    @property
+    def _own(self) -> Signer:
+        if self._signer is None:
+            raise ValueError("verdicts are signed and counted inside `only_one`")
+        return self._signer
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{digest}.json"

@@ -10,11 +10,13 @@ from typing import Any
 import click
 
 from pi_agent.commands.options import json_option
+from pi_agent.commands.reporting import Paperwork, report_options
 from pi_agent.contract.claim import parse_time
 from pi_agent.contract.errors import Exit
 from pi_agent.contract.output import emit, table
 from pi_agent.inbox import judge_inbox
-from pi_agent.verify import Case, Manner, Terms, Verdict, open_case, verify_file
+from pi_agent.verify import Case, Manner, Terms, Verdict, open_case
+from pi_agent.verify.report import Outputs
 from pi_agent.verify.stored import judge_answers
 
 _EXIT = {"owned": Exit.OK, "not-owned": Exit.NEGATIVE, "inconclusive": Exit.INCONCLUSIVE}
@@ -112,6 +114,7 @@ def _text(result: Verdict) -> list[str]:
     type=click.Path(path_type=Path, file_okay=False),
     help="With --inbox: where <sha256>.json is kept for each; one folder for each claim.",
 )
+@report_options
 @json_option
 @click.pass_obj
 def command(
@@ -129,6 +132,9 @@ def command(
     questions: Path | None,
     inbox: Path | None,
     verdicts: Path | None,
+    report: Path | None,
+    html: Path | None,
+    signing_key: Path | None,
     as_json: bool,
 ) -> int:
     """Test an untrusted ONNX file for the owner's watermark, with an exact p-value.
@@ -143,24 +149,32 @@ def command(
     if len(given) != 1 or (inbox is None) != (verdicts is None):
         message = "give one of SUSPECT, --oracle, --answers, --questions, or --inbox together with --verdicts"
         raise click.UsageError(message)
+    papers = Paperwork(Outputs(report, html), signing_key, home)
+    if papers.outputs and (inbox or questions):
+        raise click.UsageError("--report and --html are for one suspect; every verdict of an inbox is signed anyway")
+    if signing_key and not (report or inbox):
+        raise click.UsageError("--signing-key signs a --report, or the verdicts of an --inbox")
     terms = Terms(carriers, alpha, _manner(mix, jpeg), commitment, _time(suspect_since))
+    case = open_case(claim, terms)
     if inbox is not None and verdicts is not None:
-        return _inbox(inbox, verdicts, open_case(claim, terms), as_json)
+        return _inbox(inbox, verdicts, case, signing_key, as_json)
     if questions is not None:
         from pi_agent.commands.interview import save_questions
 
-        return save_questions(open_case(claim, terms), questions, as_json)
+        return save_questions(case, questions, as_json)
+    papers.prepare(case, suspect=suspect, commitment=commitment, answers=answers)
     spent: dict[str, Any] = {}
     if ask:
         from pi_agent.commands.interview import ask_oracle  # only now: it loads the agent
 
-        result, spent = ask_oracle(home, open_case(claim, terms))
+        result, spent = ask_oracle(home, case)
     elif answers is not None:
-        result = judge_answers(open_case(claim, terms), answers)
+        result = judge_answers(case, answers)
     else:
         assert suspect is not None
-        result = verify_file(suspect, claim, terms)
-    emit("verify", result.as_dict() | spent, _text(result), as_json=as_json)
+        result = case.judge(suspect)
+    written, lines = papers.finish(case, result)
+    emit("verify", result.as_dict() | spent | written, [*_text(result), *lines], as_json=as_json)
     return int(_EXIT[result.verdict])
 
 
@@ -179,10 +193,10 @@ def _time(text: str) -> str:
         raise click.BadParameter(str(exc), param_hint="--suspect-since") from exc
 
 
-def _inbox(inbox: Path, verdicts: Path, case: Case, as_json: bool) -> int:
+def _inbox(inbox: Path, verdicts: Path, case: Case, signing_key: Path | None, as_json: bool) -> int:
     signal.signal(signal.SIGTERM, _terminated)
     _ = case.questionnaire  # bad carriers are the claim's fault, not that of the first file
-    report = judge_inbox(inbox, verdicts, case)
+    report = judge_inbox(inbox, verdicts, case, signing_key=signing_key)
     rows = [(found["file"], found["verdict"], found["sha256"]) for found in report.judged]
     text = [
         f"{len(rows)} judged, {len(report.known)} known already, {len(report.skipped)} left alone",

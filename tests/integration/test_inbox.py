@@ -19,7 +19,8 @@ import pytest
 
 from pi_agent.contract.claim import new_key
 from pi_agent.contract.errors import MagpieError, RefusedInput, RefusedModel, StorageError
-from pi_agent.contract.files import sha256_hex
+from pi_agent.contract.files import sha256_hex, write_json
+from pi_agent.contract.signed import load_signer, new_signer, read_signed, save_signer, write_signed
 from pi_agent.inbox import Report, judge_inbox
 from pi_agent.runtime.inspect import MAX_MODEL_BYTES
 from pi_agent.verdicts import InboxBusy, Verdicts
@@ -44,18 +45,22 @@ class Place:
         (self.inbox / name).write_bytes(data)
         return sha256_hex(data)
 
-    def judge(self, pause: Callable[[], None] = lambda: None) -> Report:
+    def judge(self, pause: Callable[[], None] = lambda: None, signing_key: Path | None = None) -> Report:
         """One run; time is what `pause` makes of it."""
-        return judge_inbox(self.inbox, self.verdicts, self.case, pause)
+        return judge_inbox(self.inbox, self.verdicts, self.case, pause, signing_key)
 
     def verdict(self, digest: str) -> dict[str, Any]:
         """The kept verdict on a model."""
-        found: dict[str, Any] = json.loads((self.verdicts / f"{digest}.json").read_text())
+        found, signer = read_signed(self.path(digest), "verify/1")
+        assert signer == load_signer(self.verdicts / ".judge.key").public
         return found
 
+    def path(self, digest: str) -> Path:
+        return self.verdicts / f"{digest}.json"
+
     def kept(self) -> list[str]:
-        """Everything in the folder of verdicts but its lock."""
-        return sorted(p.name for p in self.verdicts.iterdir() if p.name != ".lock")
+        """Everything in the folder of verdicts but its lock and its signing key."""
+        return sorted(p.name for p in self.verdicts.iterdir() if p.name not in (".lock", ".judge.key"))
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """The command itself."""
@@ -370,6 +375,70 @@ def test_a_torn_verdict_is_written_again(place: Place) -> None:
     assert place.verdict(digest)["verdict"] == "refused"
 
 
+@pytest.mark.parametrize(
+    "how", ["a byte", "unsigned", "by somebody else", "of another model", "a link", "a link to a folder"]
+)
+def test_a_verdict_that_somebody_altered_is_noticed_and_reached_anew(
+    place: Place, how: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    digest, other = place.drop("bad.onnx", b"no model"), place.drop("worse.onnx", b"no model either")
+    place.judge()
+    path, honest = place.path(digest), place.verdict(digest)
+    owned = {**honest, "verdict": "owned"}
+    if how == "a byte":
+        path.write_bytes(path.read_bytes().replace(b'"refused"', b'"owned"'))
+    elif how == "unsigned":
+        write_json(path, owned)
+    elif how == "by somebody else":
+        write_signed(path, owned, new_signer())
+    elif how == "of another model":
+        path.write_bytes(place.path(other).read_bytes())
+    elif how == "a link":
+        path.rename(tmp_path / "elsewhere.json")
+        path.symlink_to(tmp_path / "elsewhere.json")
+    else:
+        path.unlink()
+        path.symlink_to(place.inbox)
+    report = place.judge()
+    assert [f["file"] for f in report.judged] == ["bad.onnx"] and report.known == ["worse.onnx"]
+    assert [r.levelname for r in caplog.records if "verdict-not-counted" in r.message] == ["WARNING"]
+    found = place.verdict(digest)
+    assert {**found, "judged_at": ""} == {**honest, "judged_at": ""} and not path.is_symlink()
+
+
+def test_the_signing_key_is_made_once_and_is_nobody_elses(place: Place) -> None:
+    first = place.drop("bad.onnx", b"no model")
+    place.judge()
+    key = place.verdicts / ".judge.key"
+    signer, mode = load_signer(key), key.stat().st_mode & 0o777
+    second = place.drop("worse.onnx", b"no model either")
+    place.judge()
+    assert mode == 0o600 and load_signer(key) == signer
+    assert {read_signed(place.path(d), "verify/1")[1] for d in (first, second)} == {signer.public}
+
+
+def test_a_key_of_the_judges_own_signs_the_verdicts(place: Place, tmp_path: Path) -> None:
+    own = new_signer()
+    save_signer(tmp_path / "my.key", own)
+    digest = place.drop("bad.onnx", b"no model")
+    process = place.start("--signing-key", str(tmp_path / "my.key"))
+    _, log = process.communicate(timeout=100)
+    assert process.returncode == 0, log
+    assert read_signed(place.path(digest), "verify/1")[1] == own.public
+    assert place.kept() == [f"{digest}.json"] and not (place.verdicts / ".judge.key").exists()
+
+
+def test_a_damaged_signing_key_stops_the_run_before_it_begins(place: Place) -> None:
+    place.drop("marked.onnx")
+    place.verdicts.mkdir()
+    (place.verdicts / ".judge.key").write_text("{}")
+    (place.verdicts / ".judge.key").chmod(0o600)
+    process = place.start()
+    _, log = process.communicate(timeout=100)
+    assert process.returncode == 78 and "a signing key is 64 hexadecimal digits" in log
+    assert place.kept() == []
+
+
 def test_verdicts_about_another_claim_are_not_mixed_in(place: Place, tmp_path: Path) -> None:
     place.drop("bad.onnx", b"no model")
     place.judge()
@@ -393,7 +462,7 @@ def test_half_of_the_options_is_wrong_usage(place: Place, arguments: list[str]) 
     command = [sys.executable, "-m", "pi_agent", "verify", "--claim", str(place.claim), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=place.inbox)
     assert done.returncode == 2
-    assert "either SUSPECT, or --inbox together with --verdicts" in done.stderr
+    assert "or --inbox together with --verdicts" in done.stderr
 
 
 def test_what_may_not_be_read_is_left_alone(models: dict[str, bytes]) -> None:
