@@ -333,7 +333,7 @@ def batch(count=5): source.readline(); source.read(4 * count * 3 * 64 * 64)
 """
 
 
-def lied_to(program: str, folder: Path, monkeypatch: pytest.MonkeyPatch, wall_seconds: float = 20) -> str:
+def lied_to(program: str, folder: Path, monkeypatch: pytest.MonkeyPatch, wall_seconds: float = 60) -> str:
     worker = folder / "worker.py"
     worker.write_text(f"FIRST, GOOD = {FIRST!r}, {GOOD!r}\n{PROGRAM}{program}\n", encoding="utf-8")
     monkeypatch.setattr("pi_agent.runtime.child.WORKER", worker)
