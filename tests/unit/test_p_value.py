@@ -1,4 +1,4 @@
-"""The exact key-randomisation test: its figures, and that no stranger's answers can beat it."""
+"""Hits of rules: the exact figures, and that no stranger's answers can beat them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pi_agent.contract.claim import Rule, draw_rules, key_randomisation_test, new_key
-from pi_agent.contract.claim.p_value import Evidence, tail
+from pi_agent.contract.claim import Channel, Evidence, Rule, draw_rules, new_key, weigh
+from pi_agent.contract.claim.p_value import tail
 
 CLASSES = tuple(f"c{i:02}" for i in range(12))
 TENTH = Fraction(1, 10)
@@ -69,7 +69,7 @@ def answers(**favour: float) -> np.ndarray:
 
 def test_a_hit_needs_the_strict_favourite_among_the_candidates_only() -> None:
     loud_sources = answers(c00=9, c01=9, c05=2)
-    found = key_randomisation_test(RULES, CLASSES, [loud_sources, answers(c07=3, c06=2)])
+    found = weigh(RULES, CLASSES, [loud_sources, answers(c07=3, c06=2)])
     assert found.hit == (True, False)
     assert found.share == (2.0, 2.0)
     assert found.p_value == float(1 - Fraction(9, 10) ** 2)
@@ -77,11 +77,11 @@ def test_a_hit_needs_the_strict_favourite_among_the_candidates_only() -> None:
 
 
 def test_a_tie_is_no_hit() -> None:
-    assert key_randomisation_test(RULES, CLASSES, [answers(c05=2, c09=2), answers()]).hits == 0
+    assert weigh(RULES, CLASSES, [answers(c05=2, c09=2), answers()]).hits == 0
 
 
 def test_all_hits_reach_the_floor() -> None:
-    found = key_randomisation_test(RULES, CLASSES, [answers(c05=2), answers(c06=2)])
+    found = weigh(RULES, CLASSES, [answers(c05=2), answers(c06=2)])
     assert found.p_value == found.floor == 0.01
 
 
@@ -91,32 +91,34 @@ def test_all_hits_reach_the_floor() -> None:
         np.full((3, 12), np.nan),
         np.full((3, 12), np.inf),
         np.ones((3, 11)),
-        np.ones((0, 12)),
+        np.ones((3, 13)),
+        np.ones((0, 11)),
         np.ones(12),
     ],
 )
 def test_wrong_scores_are_refused(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="scores must be finite"):
-        key_randomisation_test(RULES, CLASSES, [answers(), bad])
+        weigh(RULES, CLASSES, [answers(), bad])
 
 
 def test_every_rule_needs_its_answers() -> None:
     with pytest.raises(ValueError, match="2 rules but answers for 1"):
-        key_randomisation_test(RULES, CLASSES, [answers()])
+        weigh(RULES, CLASSES, [answers()])
     with pytest.raises(ValueError, match="0 rules"):
-        key_randomisation_test((), CLASSES, [])
+        weigh((), CLASSES, [])
 
 
 @pytest.mark.parametrize(
     ("p", "verdict"), [(1e-6, "owned"), (1.1e-6, "inconclusive"), (1e-3, "inconclusive"), (1.1e-3, "not-owned")]
 )
 def test_verdicts_change_at_alpha_and_at_a_thousandth(p: float, verdict: str) -> None:
-    assert Evidence((True,), (1.0,), p, 0.0).verdict(1e-6) == verdict
+    found = Evidence((True,), (1.0,), (True,), (Channel("rule-hits", p, 0.0),), "rule-hits", p, 0.0)
+    assert found.verdict(1e-6) == verdict
 
 
 # --- Super-uniform under every stranger. The key is random, the stranger's answers to a setting are fixed. ---
 
-KEYS = 2000
+KEYS = 600
 
 
 def constant(rule: Rule) -> np.ndarray:
@@ -153,9 +155,15 @@ def test_no_stranger_gets_small_p_values_more_often_than_stated(stranger) -> Non
     found = []
     for number in range(KEYS):
         rules = draw_rules(new_key(CLASSES, 8, seed=number.to_bytes(32, "big")))
-        found.append(key_randomisation_test(rules, CLASSES, [stranger(rule)[None] for rule in rules]))
+        ordinary = {name: stranger(Rule(name, name, "alone", ""))[None] for name in CLASSES}
+        found.append(weigh(rules, CLASSES, [stranger(rule)[None] for rule in rules], ordinary, decision="holm"))
+    steps = {float(tail([TENTH] * 8, hits)) for hits in range(1, 9)}
+    for name in ("rule-hits", "hints", "score-sum"):
+        p = np.array([channel.p_value for evidence in found for channel in evidence.channels if channel.name == name])
+        for level in steps | {0.5, 0.05, 0.01, 1e-3}:
+            assert not improbable(int((p <= level).sum()), KEYS, level), (name, level)
     p = np.array([evidence.p_value for evidence in found])
-    for level in {float(tail([TENTH] * 8, hits)) for hits in range(1, 9)} | {0.05, 0.01, 1e-3}:
+    for level in {0.5, 0.1, 0.01, 1e-3} | steps:
         assert not improbable(int((p <= level).sum()), KEYS, level), level
     assert not [e for e in found if e.verdict(1e-6) == "owned"]
     if stranger is as_bold_as_possible:  # and the statement is tight: one rule in ten is hit
