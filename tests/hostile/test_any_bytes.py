@@ -68,7 +68,7 @@ def written(tree: object) -> int | bytes:
     return b"".join(write(number, 0 if isinstance(inner, int) else 2, inner) for number, inner in parts)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(st.lists(trees, min_size=1, max_size=4), st.sampled_from(sorted(SCHEMA["GraphProto"])))
 def test_trees_of_fields_are_refused_or_mean_the_same_to_protobuf(parts: list[object], number: int) -> None:
     graph = b"".join(write(number, 2, inner) for part in parts if isinstance(inner := written(part), bytes))

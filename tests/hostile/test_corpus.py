@@ -25,7 +25,6 @@ from pi_agent.runtime.suspect import Limits, Suspect
 from tests.hostile.canary import Canary
 from tests.hostile.corpus import CORPUS, FAMILIES
 from tests.hostile.suspects import HONEST, Hostile, model
-from tests.integration.test_suspect import endless, workers
 from tests.support_models import NAMES, save, write_claim
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,6 +56,12 @@ def agent(ground: Path, *arguments: object, before: tuple[str, ...] = ()) -> sub
     return subprocess.run(
         command, capture_output=True, text=True, timeout=150, check=False, cwd=ground / "suspect", env=environment
     )
+
+
+def workers() -> list[int]:
+    """Process ids of our own children that are ONNX Runtime's workers."""
+    ours = " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/children")).split()
+    return [int(pid) for pid in ours if b"worker.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
@@ -141,7 +146,7 @@ def test_a_model_that_sleeps_is_stopped_by_the_clock(ground: Path) -> None:
 
     thread = threading.Thread(target=still, daemon=True)
     thread.start()
-    suspect = Suspect(save(endless(), ground / "suspect" / "suspect.onnx"))
+    suspect = Suspect(CORPUS["endless-products"].place(ground / "suspect"))
     with pytest.raises(RefusedModel, match="no result within 2 s"):
         suspect.scores(PICTURES, 4, InputSpec(), Limits(wall_seconds=2))
     thread.join()
