@@ -81,7 +81,7 @@ def parse_time(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError as exc:
-        raise ValueError(f"{text!r} is no time; write 2026-11-21 or 2026-11-21T12:00:00Z") from exc
+        raise ValueError(f"{text[:40]!r} is no time; write 2026-11-21 or 2026-11-21T12:00:00Z") from exc
     return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
 
 
