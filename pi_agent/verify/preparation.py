@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pi_agent.contract.claim import Claim, align, as_scores
 from pi_agent.contract.manifest import InputSpec
-from pi_agent.runtime.session import Run
+from pi_agent.runtime.session import NotFinite, Run
 from pi_agent.verify.questions import Question, Questionnaire
 
 FAMILIAR = 0.3
@@ -45,7 +45,10 @@ def find_preparation(run: Run, asked: Questionnaire, claim: Claim) -> tuple[Inpu
     classes = claim.key.classes
 
     def familiarity(spec: InputSpec) -> float:
-        raw = run.answers((asked.picture(question) for question in shown), spec)
+        try:
+            raw = run.answers((asked.picture(question) for question in shown), spec)
+        except NotFinite:
+            return 0.0  # half precision overflows where a network is fed numbers that it was not made for
         return _gain(raw, [classes.index(question.first[0]) for question in shown], len(classes))
 
     best, name, gain = claim.input, "", familiarity(claim.input)
