@@ -109,10 +109,12 @@ def check_domains(domains: list[str]) -> None:
 
     Raises `NotAllowed`.
     """
-    plain = ["" if domain in STANDARD else domain for domain in domains]
-    for domain in plain:
-        if plain.count(domain) > 1:
-            raise NotAllowed(f"it imports the operators of {shown(domain or 'ai.onnx')} twice")
+    seen: set[str] = set()
+    for domain in domains:
+        plain = "" if domain in STANDARD else domain
+        if plain in seen:
+            raise NotAllowed(f"it imports the operators of {shown(plain or 'ai.onnx')} twice")
+        seen.add(plain)
 
 
 def check_metadata(key: str) -> None:

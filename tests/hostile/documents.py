@@ -185,6 +185,8 @@ def twisted() -> Iterator[Hostile]:
     yield model("name-no-utf-8", with_node_bytes(write(4, 2, b"\xc0\xaf")), "node 'odd': a name is no UTF-8")
     yield model("name-of-a-megabyte", with_node("n" * 1_000_000), "node 'odd': its op_type is longer")
     yield model("opset-twice", HONEST.SerializeToString() + write(8, 2, write(2, 0, 7)), "twice")
+    imports = b"".join(write(8, 2, write(1, 2, b"d%d" % i)) for i in range(250_000))
+    yield model("imports-250000", imports + HONEST.SerializeToString() + write(8, 2, b""), "'ai.onnx' twice")
     yield model("nodes-20001", write(7, 2, write(1, 2, write(4, 2, b"Relu")) * 20_001), "more than 20,000 nodes")
     yield model(
         "fields-without-end", write(7, 2, write(1, 2, write(1, 2, b"") * 5_000_000)), "more than 600,000 fields"
