@@ -6,6 +6,7 @@ Nothing is asked, and no network is needed. That the suspect gave these answers 
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -53,14 +54,13 @@ def judge_answers(case: Case, path: Path) -> Verdict:
 
 def _look_at(path: Path) -> tuple[bool, str]:
     """Whether it is lines of JSON (else a tar), and its SHA-256. Some editors put a mark of three bytes before JSON."""
-    found, first, size = hashlib.sha256(), b"", 0
+    found, first = hashlib.sha256(), b""
     with open_regular(path, follow_links=True) as stream:
+        if os.fstat(stream.fileno()).st_size > MAX_ANSWER_BYTES:
+            raise RefusedInput(path=path, reason=f"larger than {MAX_ANSWER_BYTES // 1024**3} GiB", hint="")
         while part := stream.read(1 << 20):
             found.update(part)
             first = first or part.lstrip()[:1]
-            size += len(part)
-            if size > MAX_ANSWER_BYTES:
-                raise RefusedInput(path=path, reason=f"larger than {MAX_ANSWER_BYTES // 1024**3} GiB", hint="")
     return first in (b"{", b"\xef", b""), found.hexdigest()
 
 
