@@ -10,6 +10,7 @@ from pi_agent.verify import words
 from pi_agent.verify.markup import Html, joined, name_of, picture, tag
 from pi_agent.verify.pictures import SIDE, Pictures
 
+LONGEST = 40
 Report = Mapping[str, Any]
 
 
@@ -89,7 +90,7 @@ def _card(number: int, rule: Report, jpeg: bytes) -> Html:
         role = {"target": " (target)", "source": " (source)"}.get(said["role"], "")
         width = f"width:{100 * min(1.0, max(0.0, said['mean_score'])):.1f}%"
         bars += [
-            tag("span", name_of(said["class"]), role, class_=said["role"]),
+            tag("span", name_of(_short(said["class"])), role, class_=said["role"]),
             tag("span", tag("span", class_="bar", style=width), class_="track"),
             tag("span", f"{said['mean_score']:.2f}"),
         ]
@@ -103,3 +104,8 @@ def _card(number: int, rule: Report, jpeg: bytes) -> Html:
         tag("div", *bars, class_="bars"),
     ]
     return tag("li", picture(jpeg, alt, SIDE), tag("div", *what), class_="rule")
+
+
+def _short(name: str) -> str:
+    """The whole name stands above the bars and in the list of classes."""
+    return name if len(name) <= LONGEST else f"{name[:LONGEST]}\u2026"

@@ -5,6 +5,7 @@ All text comes in through `markup`, which escapes it: the names of classes and f
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -179,15 +180,21 @@ def _record(report: Report, signature: Signature | None) -> list[Html]:
             ("its SHA-256", tag("code", signature.sha256)),
             ("signed by", tag("code", signature.signer)),
         ]
-    return [tag("h2", "Record"), table(("", " "), rows, "record"), *_how_to_check(signature)]
+    return [tag("h2", "Record"), table(("", " "), rows, "record"), *_how_to_check(report, signature)]
 
 
-def _how_to_check(signature: Signature | None) -> list[Html]:
+def _how_to_check(report: Report, signature: Signature | None) -> list[Html]:
     if signature is None:
         return []
-    said = "This page is for reading; the signed report decides. Whether the report is what the judge wrote, and whose "
-    said += "key signed it, shows"
-    hint = "Whose key this is, the reader must know from elsewhere. Claim and suspect may be given in the same line: "
-    hint += "then their hashes are compared, too."
-    line = f"pi-agent check {signature.report} --signer {signature.signer}"
-    return [tag("p", said), tag("pre", tag("code", line)), tag("p", hint, class_="soft")]
+    name = shlex.quote(signature.report)
+    alone = f"pi-agent check {name} --signer {signature.signer}"
+    together = f"pi-agent check {name} claim.json suspect.onnx --signer {signature.signer} --signer {report['owner']}"
+    return [
+        tag(
+            "p", "This page is for reading; what counts is the signed report. Whether it is as the judge wrote it, says"
+        ),
+        tag("pre", tag("code", alone)),
+        tag("p", "and, with the claim and the suspect at hand, whether it is about these very files:"),
+        tag("pre", tag("code", together)),
+        tag("p", "Whose keys these are, the reader must know from elsewhere.", class_="soft"),
+    ]

@@ -59,7 +59,8 @@ td:first-child { width: 45% } .record td:first-child { width: 12rem; color: var(
 .solid { color: var(--owned) } .open { color: var(--open); border-style: dashed }
 .told { color: var(--soft); border-style: dotted }
 .classes { columns: 3 15rem; font-size: .88rem; list-style: none; padding: 0; max-width: none }
-.classes li { margin: .1rem 0; break-inside: avoid }
+.classes li { margin: 0; padding: .1rem 0; break-inside: avoid }
+.record thead { display: none } .record td { border-top: 1px solid var(--line) }
 @media (max-width: 40rem) {
   body { padding: 1.2rem 1rem 3rem }
   h1 { font-size: 1.5rem }
@@ -70,7 +71,7 @@ td:first-child { width: 45% } .record td:first-child { width: 12rem; color: var(
   thead { display: none }
   table, tbody, tr, td, td:first-child, .record td:first-child { display: block; width: auto }
   tr { padding: .6rem 0; border-bottom: 1px solid var(--line) }
-  td { border: 0; padding: .15rem 0 }
+  td, .record td { border: 0; padding: .15rem 0 }
   td + td[data-column]:not([data-column=" "])::before { content: attr(data-column) ": "; color: var(--soft) }
 }
 @media print {
@@ -81,6 +82,8 @@ td:first-child { width: 45% } .record td:first-child { width: 12rem; color: var(
   h2 { break-after: avoid }
   tr, .figures, .note { break-inside: avoid }
   .note { border-left-width: 6px }
+  .rules { grid-template-columns: 1fr 1fr; gap: .5rem }
+  .rule { grid-template-columns: 76px 1fr; gap: .5rem; padding: .4rem; font-size: 8.5pt }
   .track { border-bottom: 1px solid #888; height: .55rem }
 }
 """

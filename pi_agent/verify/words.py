@@ -40,8 +40,10 @@ GEOMETRY = {
 }
 _NAMED = ((10**12, "trillion"), (10**9, "billion"), (10**6, "million"))
 _TOO_SMALL = 1e-300
-_MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November")
-_MONTHS += ("December",)
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
 
 
 def one_in(p_value: float) -> str:
@@ -55,7 +57,7 @@ def one_in(p_value: float) -> str:
 
 def how_many(p_value: float) -> str:
     """1/p as a number in words, rounded down to two digits: `30 million`. `p_value` lies in 0..1."""
-    number = int(1 / max(p_value, _TOO_SMALL))
+    number = int(1 / max(p_value, _TOO_SMALL) * (1 + 1e-9))  # a millionth shall not become one of 999,999
     unit = 10 ** max(0, len(str(number)) - 2)
     number = number // unit * unit
     if number >= 10**15:
