@@ -1,121 +1,263 @@
-"""Classifiers in every honest shape, and what numpy says that they must answer."""
+"""One classifier in all honest shapes: what people do to a model before they ship it. Needs onnx, not torch.
+
+The original: input float32 (n, 3, 64, 64) with values 0 to 1, last node a Softmax.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from pi_agent.contract.manifest import InputSpec
-from pi_agent.prepare import shrink_to
-from tests.support_models import make
+from pi_agent.contract.claim import Rule
 
-KINDS = {
-    "float32": TensorProto.FLOAT,
-    "float16": TensorProto.FLOAT16,
-    "float64": TensorProto.DOUBLE,
-    "uint8": TensorProto.UINT8,
-    "int8": TensorProto.INT8,
-    "int32": TensorProto.INT32,
-    "int64": TensorProto.INT64,
-    "bool": TensorProto.BOOL,
-    "bfloat16": TensorProto.BFLOAT16,
-}
-
-
-@dataclass(frozen=True)
-class Place:
-    """A linear classifier that looks at the pixels of four corners and of the middle: turned pictures answer otherwise.
-
-    `shape` as the model declares it, `layout` as it works; `dtype` of its input.
-    """
-
-    layout: str = "NCHW"
-    shape: tuple[int | str, ...] = ("n", 3, 64, 64)
-    dtype: str = "float32"
-    classes: int = 4
-    seed: int = 0
-
-    def weights(self) -> npt.NDArray[np.float32]:
-        """(15, classes): three colours at each of the five places."""
-        return np.random.default_rng(self.seed).normal(0, 1, (15, self.classes)).astype(np.float32)
-
-    def nodes(self, to: str = "scores") -> list[NodeProto]:
-        """From `image` to `to`, float32 (n, classes)."""
-        corner = {"NCHW": [2, 3], "NHWC": [1, 2]}[self.layout]
-        nodes = [helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT)]
-        for i, (row, column) in enumerate(((0, 0), (0, -1), (-1, 0), (-1, -1), (5, 2))):
-            for name, (index, source, axis) in {
-                f"row{i}": (row, "pixels", corner[0]),
-                f"dot{i}": (column, f"row{i}", corner[0]),
-            }.items():
-                nodes.append(helper.make_node("Constant", [], [f"{name}at"], value_int=index))
-                nodes.append(helper.make_node("Gather", [source, f"{name}at"], [name], axis=axis))
-        dots = [f"dot{i}" for i in range(5)]
-        return [
-            *nodes,
-            helper.make_node("Concat", dots, ["looked"], axis=1),
-            helper.make_node("MatMul", ["looked", "weights"], [to]),
-        ]
-
-    def model(
-        self, *after: NodeProto, outputs: Sequence[tuple[str, str, Sequence[int | str] | None]] = (), to: str = "scores"
-    ) -> onnx.ModelProto:
-        """The nodes above, `after`, and the declared outputs (name, dtype, shape); without them `scores` alone."""
-        batch = self.shape[0]
-        model = make([*self.nodes(to), *after], {"weights": self.weights()}, shape=self.shape, kind=KINDS[self.dtype])
-        del model.graph.output[:]
-        for name, dtype, shape in outputs or [("scores", "float32", (batch, self.classes))]:
-            model.graph.output.append(helper.make_tensor_value_info(name, KINDS[dtype], shape))
-        return model
-
-    def expected(
-        self, pictures: Sequence[npt.NDArray[np.uint8]], spec: InputSpec, size: tuple[int, int] | None = None
-    ) -> npt.NDArray[np.float64]:
-        """What numpy computes, (n, classes), without the agent's own way to make a batch."""
-        own = InputSpec(size=size or spec.size, resize=spec.resize)
-        pixels = np.stack([shrink_to(picture, own) for picture in pictures]).astype(np.float64)
-        if self.dtype == "int8":
-            pixels = pixels - 128
-        elif self.dtype != "uint8":
-            pixels = (pixels * spec.scale - np.array(spec.mean)) / np.array(spec.std)
-        places = ((0, 0), (0, -1), (-1, 0), (-1, -1), (5, 2))
-        return np.concatenate([pixels[:, row, column] for row, column in places], axis=1) @ self.weights()
+Node = onnx.NodeProto
+Weights = dict[str, npt.NDArray[np.generic]]
+Pictures = npt.NDArray[np.float32]
+SIDE = 64
+MEAN, STD = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
 
-def unsqueezed(axes: Sequence[int], source: str, to: str) -> list[NodeProto]:
-    """Nodes that put dimensions of one in."""
-    return [
-        helper.make_node("Constant", [], [f"{to}axes"], value_ints=list(axes)),
-        helper.make_node("Unsqueeze", [source, f"{to}axes"], [to]),
-    ]
+def copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    out = onnx.ModelProto()
+    out.CopyFrom(model)
+    return out
 
 
-def conv_net(classes: int = 4, seed: int = 0) -> onnx.ModelProto:
-    """Convolution, ReLU, pooling, convolution, mean, dense: small enough to quantise in a test."""
-    rng = np.random.default_rng(seed)
-    shapes = {"k1": (8, 3, 5, 5), "b1": (8,), "k2": (16, 8, 3, 3), "b2": (16,), "w": (16, classes), "b": (classes,)}
-    weights = {name: rng.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
+def side_of(value: onnx.ValueInfoProto, axis: int) -> int | str:
+    dim = value.type.tensor_type.shape.dim[axis]
+    return dim.dim_param or dim.dim_value
+
+
+def add(model: onnx.ModelProto, weights: Weights) -> None:
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in weights.items())
+
+
+def fronted(
+    model: onnx.ModelProto,
+    nodes: Sequence[Node],
+    weights: Weights,
+    shape: Sequence[int],
+    kind: int = TensorProto.FLOAT,
+) -> onnx.ModelProto:
+    """A new input `picture` of (n, *shape); the nodes make the old one of it."""
+    out = copy(model)
+    new = helper.make_tensor_value_info("picture", kind, ("n", *shape))
+    del out.graph.input[:]
+    out.graph.input.append(new)
+    old = list(out.graph.node)
+    del out.graph.node[:]
+    out.graph.node.extend([*nodes, *old])
+    add(out, weights)
+    return out
+
+
+def backed(
+    model: onnx.ModelProto,
+    nodes: Sequence[Node],
+    weights: Weights,
+    shape: Sequence[int],
+    kind: int = TensorProto.FLOAT,
+) -> onnx.ModelProto:
+    """A new output `answer` of (n, *shape), made of the old one by the nodes."""
+    out = copy(model)
+    del out.graph.output[:]
+    out.graph.output.append(helper.make_tensor_value_info("answer", kind, ("n", *shape)))
+    out.graph.node.extend(nodes)
+    add(out, weights)
+    return out
+
+
+def logits(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Without its softmax."""
+    out = copy(model)
+    last = out.graph.node.pop()
+    assert last.op_type == "Softmax"
+    out.graph.output[0].name = last.input[0]
+    return out
+
+
+def fixed(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
+    out = copy(model)
+    for value in (out.graph.input[0], out.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    del out.graph.value_info[:]
+    return out
+
+
+class Calibration(CalibrationDataReader):
+    def __init__(self, name: str, pictures: Pictures) -> None:
+        self._batches: Iterator[Any] = ({name: pictures[i : i + 16]} for i in range(0, len(pictures), 16))
+
+    def get_next(self) -> Any:
+        return next(self._batches, None)
+
+
+def quantized(model: onnx.ModelProto, pictures: Pictures, how: str) -> onnx.ModelProto:
+    """`how`: dynamic, QDQ or QOperator. Weights of seven bits, as `train-host export --int8` writes them."""
+    logging.getLogger().disabled = True  # the quantiser advises on the root logger
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            source, ready, result = (f"{folder}/{name}.onnx" for name in ("float", "ready", "int8"))
+            Path(source).write_bytes(model.SerializeToString())
+            quant_pre_process(source, ready, skip_symbolic_shape=True)
+            if how == "dynamic":
+                quantize_dynamic(ready, result, weight_type=QuantType.QUInt8, reduce_range=True)
+            else:
+                quantize_static(
+                    ready,
+                    result,
+                    Calibration(model.graph.input[0].name, pictures),
+                    quant_format=QuantFormat.QDQ if how == "QDQ" else QuantFormat.QOperator,
+                    per_channel=how == "QDQ",
+                    reduce_range=True,
+                    activation_type=QuantType.QInt8 if how == "QDQ" else QuantType.QUInt8,
+                    weight_type=QuantType.QInt8,
+                )
+            return onnx.load(result)
+    finally:
+        logging.getLogger().disabled = False
+
+
+def _node(kind: str, inputs: str, output: str, **attributes: Any) -> Node:
+    return helper.make_node(kind, inputs.split(), [output], **attributes)
+
+
+def _pixels(model: onnx.ModelProto, shape: Sequence[int], kind: int) -> onnx.ModelProto:
+    """Whole numbers as input, NHWC or NCHW."""
+    image = model.graph.input[0].name
+    nhwc = shape[-1] == 3
+    nodes = [_node("Cast", "picture", "whole", to=TensorProto.FLOAT)]
+    weights: Weights = {"per_255": np.array(1 / 255, np.float32)}
+    before = "whole"
+    if kind == TensorProto.INT8:
+        nodes.append(_node("Add", "whole plus_128", before := "lifted"))
+        weights["plus_128"] = np.array(128, np.float32)
+    nodes.append(_node("Mul", f"{before} per_255", "small" if nhwc else image))
+    if nhwc:
+        nodes.append(_node("Transpose", "small", image, perm=[0, 3, 1, 2]))
+    return fronted(model, nodes, weights, shape, kind)
+
+
+def _resized(model: onnx.ModelProto, side: int) -> onnx.ModelProto:
+    image = model.graph.input[0].name
+    nodes = [helper.make_node("Resize", ["picture", "", "scales"], [image], mode="linear")]
+    return fronted(model, nodes, {"scales": np.array([1, 1, SIDE / side, SIDE / side], np.float32)}, (3, side, side))
+
+
+def _scaled(model: onnx.ModelProto, times: npt.ArrayLike, plus: npt.ArrayLike) -> onnx.ModelProto:
+    """For pictures that were prepared in another way: first back to 0 to 1."""
+    nodes = [_node("Mul", "picture times", "product"), _node("Add", "product plus", model.graph.input[0].name)]
+    weights: Weights = {"times": np.asarray(times, np.float32), "plus": np.asarray(plus, np.float32)}
+    return fronted(model, nodes, weights, (3, SIDE, SIDE))
+
+
+def _gathered(model: onnx.ModelProto, columns: Sequence[int]) -> onnx.ModelProto:
+    """Other classes or another order, before the softmax."""
+    bare = logits(model)
     nodes = [
-        helper.make_node("Conv", ["image", "k1", "b1"], ["c1"], strides=[2, 2], name="first"),
-        helper.make_node("Relu", ["c1"], ["r1"]),
-        helper.make_node("MaxPool", ["r1"], ["p1"], kernel_shape=[2, 2], strides=[2, 2]),
-        helper.make_node("Conv", ["p1", "k2", "b2"], ["c2"], name="second"),
-        helper.make_node("Relu", ["c2"], ["r2"]),
-        helper.make_node("GlobalAveragePool", ["r2"], ["mean"]),
-        helper.make_node("Flatten", ["mean"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "w", "b"], ["scores"], name="dense"),
+        _node("Gather", f"{bare.graph.output[0].name} columns", "chosen", axis=1),
+        _node("Softmax", "chosen", "answer", axis=1),
     ]
-    return make(nodes, weights, answers=("n", classes))
+    return backed(bare, nodes, {"columns": np.array(columns, np.int64)}, (len(columns),))
 
 
-def listed_as_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same model as old exporters write it: every initializer is an input too."""
-    for tensor in model.graph.initializer:
-        shape = numpy_helper.to_array(tensor).shape
-        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, shape))
-    return model
+def _widened(model: onnx.ModelProto, classes: int) -> onnx.ModelProto:
+    """Two more classes, one in front and one behind, that hardly ever win."""
+    bare = logits(model)
+    nodes = [
+        _node("Pad", f"{bare.graph.output[0].name} pads low", "wide"),
+        _node("Softmax", "wide", "answer", axis=1),
+    ]
+    weights: Weights = {"pads": np.array([0, 1, 0, 1], np.int64), "low": np.array(-5, np.float32)}
+    return backed(bare, nodes, weights, (classes + 2,))
+
+
+def _double(model: onnx.ModelProto) -> onnx.ModelProto:
+    image, scores = model.graph.input[0].name, model.graph.output[0].name
+    front = [_node("Cast", "picture", image, to=TensorProto.FLOAT)]
+    back = [_node("Cast", scores, "answer", to=TensorProto.DOUBLE)]
+    out = fronted(model, front, {}, (3, SIDE, SIDE), TensorProto.DOUBLE)
+    return backed(out, back, {}, (side_of(model.graph.output[0], 1),), TensorProto.DOUBLE)  # type: ignore[arg-type]
+
+
+def _chatty(model: onnx.ModelProto, classes: int) -> onnx.ModelProto:
+    out = backed(model, [_node("ArgMax", model.graph.output[0].name, "answer", axis=1)], {}, (1,), TensorProto.INT64)
+    out.graph.output.append(
+        helper.make_tensor_value_info(model.graph.output[0].name, TensorProto.FLOAT, ("n", classes))
+    )
+    return out
+
+
+def re_expressions(model: onnx.ModelProto, classes: int) -> Mapping[str, Callable[[], onnx.ModelProto]]:
+    """Shapes with the same numbers inside: the p-value has to be the original's."""
+    image, scores = model.graph.input[0].name, model.graph.output[0].name
+    turn = [_node("Transpose", "picture", image, perm=[0, 3, 1, 2])]
+    tall = [_node("Reshape", f"{scores} tall", "answer")]
+    order = [int(c) for c in np.random.default_rng(5).permutation(classes)]
+    return {
+        "logits": lambda: logits(model),
+        "NHWC": lambda: fronted(model, turn, {}, (SIDE, SIDE, 3)),
+        "float64": lambda: _double(model),
+        "uint8 NCHW": lambda: _pixels(model, (3, SIDE, SIDE), TensorProto.UINT8),
+        "uint8 NHWC": lambda: _pixels(model, (SIDE, SIDE, 3), TensorProto.UINT8),
+        "int8 input": lambda: _pixels(model, (3, SIDE, SIDE), TensorProto.INT8),
+        "pixels 0..255": lambda: _scaled(model, 1 / 255, 0),
+        "pixels -1..1": lambda: _scaled(model, 0.5, 0.5),
+        "ImageNet pixels": lambda: _scaled(model, STD, MEAN),
+        "batch of 1": lambda: fixed(model, 1),
+        "batch of 4": lambda: fixed(model, 4),
+        "(n, k, 1, 1)": lambda: backed(model, tall, {"tall": np.array([-1, classes, 1, 1])}, (classes, 1, 1)),
+        "labels beside scores": lambda: _chatty(model, classes),
+        "permuted classes": lambda: _gathered(model, order),
+    }
+
+
+def conversions(
+    model: onnx.ModelProto, classes: int, pictures: Pictures
+) -> Mapping[str, Callable[[], onnx.ModelProto]]:
+    """Shapes that change the numbers a little: the verdict has to be the original's. `pictures` calibrate int8."""
+    half = partial(convert_float_to_float16, model)
+    return {
+        "fp16": lambda: half(keep_io_types=False),
+        "fp16, float32 ends": lambda: half(keep_io_types=True),
+        "int8 dynamic": lambda: quantized(model, pictures, "dynamic"),
+        "int8 QDQ per channel": lambda: quantized(model, pictures, "QDQ"),
+        "int8 QOperator": lambda: quantized(model, pictures, "QOperator"),
+        "48x48": lambda: _resized(model, 48),
+        "96x96": lambda: _resized(model, 96),
+        "two more classes": lambda: _widened(model, classes),
+    }
+
+
+def labels_only(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The number of the best class and nothing else."""
+    nodes = [_node("ArgMax", model.graph.output[0].name, "answer", axis=1, keepdims=0)]
+    return backed(model, nodes, {}, (), TensorProto.INT64)
+
+
+def without(model: onnx.ModelProto, classes: int, dropped: Sequence[int]) -> onnx.ModelProto:
+    """Without some of its classes."""
+    return _gathered(model, [c for c in range(classes) if c not in dropped])
+
+
+def still_tested(rules: Sequence[Rule], classes: Sequence[str], dropped: Sequence[int]) -> list[Rule]:
+    """The rules whose target is among the classes that are left."""
+    return [rule for rule in rules if classes.index(rule.target) not in dropped]
