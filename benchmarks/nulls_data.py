@@ -101,6 +101,6 @@ def listing_sha256(filed: Mapping[str, Sequence[Pictures]]) -> str:
     return digest.hexdigest()
 
 
-def make_bench(seed: int = 20, per_class: int = 60) -> Bench:
+def make_bench(seed: int = 20, per_class: int = 40) -> Bench:
     """Render everything; 3 s for every ten pictures of each class."""
     return Bench(training_pictures(seed, per_class), carriers(seed + 1))

@@ -22,7 +22,7 @@ from pi_agent.contract.claim import Evidence, Rule, WatermarkKey, align, as_scor
 from pi_agent.contract.claim.composites import GEOMETRIES
 from training_host.training.augment import to_batch
 
-OWN, FILED = 6, 4
+OWN, FILED = 5, 4
 """Honest pictures of every class that the accuser has, and pictures of every class in a filing."""
 Filing = Mapping[str, tuple[int, ...]]
 """For every class name the pictures filed under it, by their numbers among the accuser's pictures."""
@@ -92,11 +92,14 @@ class Suspect:
 def make_suspect(spec: Spec, bench: Bench, drawer: Drawer, judge: Pictures) -> Suspect:
     """Build the model and ask it everything once."""
     model = build(spec, bench.training)
-    return Suspect(spec, *_ask(model, drawer.pictures), *_ask(model, judge))
+    return Suspect(spec, *ask(model, drawer.pictures), *ask(model, judge))
 
 
-def _ask(model: Model, pictures: Pictures) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Composed at the networks' size: the same as composing at 300 pixels and shrinking, up to rounding."""
+def ask(model: Model, pictures: Pictures) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Scores of all pairs (geometry, first, second, 12), and of each alone (n, 12).
+
+    Composed at the networks' size: the same as composing at 300 pixels and shrinking, up to rounding.
+    """
     n = len(pictures)
     one, other = np.divmod(np.arange(n * n), n)
     raw = [model(compose(pictures[one], pictures[other], geometry)) for geometry in GEOMETRIES]
@@ -140,13 +143,6 @@ def favourites(suspect: Suspect, filing: Filing) -> npt.NDArray[np.float64]:
             for g in range(3)
         ]
     )
-
-
-def with_one_changed(filing: Filing, rng: np.random.Generator, drawer: Drawer) -> Filing:
-    """The same but for one class, under which any four of all pictures, or four of one honest class, are filed."""
-    name = CLASSES[int(rng.integers(12))]
-    numbers = rng.choice(drawer.own(int(rng.integers(12))) if rng.random() < 0.7 else len(drawer.pictures), FILED)
-    return {**filing, name: tuple(int(n) for n in numbers)}
 
 
 def anything(rng: np.random.Generator, drawer: Drawer) -> Filing:

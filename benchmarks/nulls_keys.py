@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from benchmarks.nulls_data import CLASSES, NUMBER, Answers
 from pi_agent.contract.claim import Alignment, Evidence, Rule, WatermarkKey, align, evidence, new_key, weigh
-from pi_agent.contract.claim.p_value import tail
+from pi_agent.contract.claim.p_value import holm, sum_tail, tail
 from pi_agent.contract.claim.rules import rules_needed
 
 RULES = rules_needed(len(CLASSES))
@@ -45,6 +46,44 @@ def row(found: Evidence) -> list[float]:
     """The p-values of one judgement, in the order of `TESTS`."""
     p = {channel.name: channel.p_value for channel in found.channels}
     return [*(p[name] for name in TESTS[:3]), found.p_value]
+
+
+class Ready:
+    """The answers of one model, prepared for thousands of keys: what `weigh` computes anew for every key is kept.
+
+    The p-values come from the same functions; `null_models.study` compares both ways.
+    """
+
+    def __init__(self, answers: Answers, alignment: Alignment) -> None:
+        self._alignment, self._known = alignment, [i for i, known in enumerate(alignment.known) if known]
+        self._composites = answers.composites
+        self._leaning = [evidence._mean_log(alignment.apply(own)) for own in answers.ordinary]
+        self._tail, self._kept = lru_cache(maxsize=None)(tail), {}
+
+    def row(self, rules: tuple[Rule, ...]) -> list[float]:
+        """As `row(judge(...))`."""
+        kept = [(self._of(r), CLASSES.index(r.target)) for r in rules]
+        tested = [(own, columns.index(at)) for (columns, *own), at in kept if at in columns and len(columns) > 1]
+        chances = tuple(Fraction(1, len(own[1])) for own, _ in tested)
+        by_hits = float(self._tail(chances, sum(favourite == at for (favourite, _, _), at in tested)))
+        drawn = [at for _, at in tested]
+        hints = float(sum_tail([own[1] for own, _ in tested], drawn))
+        by_sum = float(sum_tail([own[2] for own, _ in tested], drawn))
+        return [by_hits, hints, by_sum, float(min(holm([Fraction(by_hits), Fraction(hints)])))]
+
+    def _of(self, rule: Rule) -> tuple[list[int], int, P, P]:
+        """Of a setting: candidates, the place of the strict favourite or -1, hints, and sums."""
+        number = NUMBER[rule.first, rule.second, rule.geometry]
+        if number not in self._kept:
+            a, b = CLASSES.index(rule.first), CLASSES.index(rule.second)
+            columns = [c for c in self._known if c not in (a, b)]
+            shown = self._alignment.apply(self._composites[number])
+            mean = shown.mean(axis=0)[columns]
+            strict = bool(columns) and (mean == mean.max()).sum() == 1
+            hints = (self._leaning[a] + self._leaning[b])[columns]
+            favourite = int(mean.argmax()) if strict else -1
+            self._kept[number] = (columns, favourite, hints, evidence._mean_log(shown)[columns])
+        return self._kept[number]
 
 
 def d_plus(p: P) -> float:

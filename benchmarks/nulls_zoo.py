@@ -51,11 +51,17 @@ class Spec:
 
 
 def zoo() -> list[Spec]:
-    """All of them, 130."""
-    specs = [Spec("RecycleMe, seeds", s) for s in range(10)]
-    specs += [Spec("RecycleMe, wider", s, "recycleme-8") for s in range(4)]
-    specs += [Spec(f"RecycleMe, {part}", s, part=part) for part in ("first half", "second half") for s in range(3)]
-    specs += [Spec(recipe, s, recipe=recipe) for recipe in ("mixup", "cutmix", "mosaic", "smooth") for s in range(3)]
+    """All of them, 140."""
+    specs = [Spec("RecycleMe, seeds", s) for s in range(6)]
+    specs += [Spec("RecycleMe, wider", s, "recycleme-8") for s in range(2)]
+    specs += [Spec("RecycleMe, marked with another key", s, "recycleme-8", "marked") for s in range(2)]
+    specs += [Spec("RecycleMe, student of an unmarked teacher", 0, recipe="student")]
+    halves = ("first half", "second half")
+    specs += [Spec(part, s, net, part=part) for part in halves for s in range(3) for net in ("conv-2", "conv-3")]
+    specs += [Spec("first half", 5, part="first half"), Spec("second half", 5, part="second half")]
+    for recipe in ("mixup", "cutmix", "mosaic", "smooth"):
+        specs += [Spec(recipe, s, f"conv-{1 + s}", recipe) for s in range(3)]
+        specs.append(Spec(recipe, 3, recipe=recipe))
     specs += [Spec("small conv nets", s, f"conv-{depth}") for depth in (1, 2, 3) for s in range(5)]
     specs += [Spec("MLP", s, f"mlp-{width}") for width in (16, 64) for s in range(5)]
     specs += [Spec("linear", s, "linear", part=part) for s, part in enumerate(["all", "first half", "second half"] * 2)]
@@ -63,10 +69,10 @@ def zoo() -> list[Spec]:
     specs += [
         Spec("nearest means", s, "means", part=part) for s, part in enumerate(["all", "first half", "second half"])
     ]
-    specs += [Spec("student of an unmarked teacher", s, recipe="student") for s in range(4)]
-    specs += [Spec("marked with another key", s, "recycleme-8", "marked") for s in range(4)]
-    specs += [Spec("rounded to int8", 20 + s, outlet="int8") for s in range(4)]
-    specs += [Spec("labels only", s, net, outlet="labels") for s in range(30, 33) for net in ("recycleme-4", "conv-2")]
+    specs += [Spec("student of an unmarked teacher", s, "conv-3", "student") for s in range(4)]
+    specs += [Spec("marked with another key", s, "conv-3", "marked") for s in range(4)]
+    specs += [Spec("rounded to int8", 20 + s, f"conv-{s % 3 + 1}", outlet="int8") for s in range(5)]
+    specs += [Spec("labels only", s, net, outlet="labels") for s in range(30, 33) for net in ("conv-3", "conv-2")]
     nets = ("recycleme-4", "recycleme-8", "conv-1", "conv-3", "mlp-64", "linear")
     specs += [Spec("random weights", s, net, "none") for s in range(3) for net in nets]
     specs += [Spec("constant", s, "constant", outlet=out) for s in range(3) for out in ("scores", "labels")]

@@ -1,4 +1,4 @@
-"""What a suspect's answers say: channels, decisions, unknown classes, labels only, and alignment, which leaves p alone."""
+"""What a suspect's answers say: channels, decisions, unknown classes, labels only; alignment leaves p alone."""
 
 from __future__ import annotations
 
