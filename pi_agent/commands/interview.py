@@ -18,6 +18,7 @@ def ask_oracle(home: str | None, case: Case) -> tuple[Verdict, dict[str, Any]]:
     """The verdict on the model behind the agent's oracle, and what it cost. Raises what `Interview.verdict` does."""
     with Agent.open(home) as agent:
         interview = Interview(agent, case)
+        interview.foretell()
         with progress_bar(length=len(interview.missing), label="asking") as bar, agent.stop.watched():
             verdict = interview.verdict(bar.update)
         return verdict, {"sent": interview.sent, "cached": interview.cached}

@@ -66,6 +66,13 @@ class Interview:
         done = {*self._answered(), *self._refused}
         return [sha256 for sha256 in self._sheet.numbers if sha256 not in done]
 
+    def foretell(self) -> None:
+        """Say, before the first query, where this window's budget will not do. The reserve is kept for this."""
+        missing, left, quota = len(self.missing), self._agent.ledger.budget().remaining, self._agent.ledger.quota
+        if left < missing:
+            windows = "never" if quota == 0 else -(-(missing - left) // quota)
+            log.warning(event("not-in-this-window", missing=missing, queries_left=left, further_windows=windows))
+
     def verdict(self, progress: Callable[[int], object] = lambda count: None) -> Verdict:
         """Ask what has no answer yet, the reserve included, and weigh all answers.
 
@@ -87,7 +94,6 @@ class Interview:
     # -- asking ------------------------------------------------------------------------------------------------------
 
     def _ask(self, missing: Sequence[str], progress: Callable[[int], object]) -> None:
-        self._foretell(len(missing))
         self._store(missing)
         oracle = self._agent.oracle
         doubtful: dict[str, str] = {}
@@ -111,15 +117,8 @@ class Interview:
             raise self._unfinished("and the oracle has locked us out", exc.fields["until"]) from exc
         finally:
             self.sent = oracle.sent
-            log.info(event("asked", answered=self._count(), questions=self._sheet.questions, sent=self.sent))
+            log.debug(event("asked", answered=self._count(), questions=self._sheet.questions, sent=self.sent))
         self._believe(doubtful)
-
-    def _foretell(self, missing: int) -> None:
-        """Say before the first query whether the budget will do. The reserve is kept back for this: it counts."""
-        left, quota = self._agent.ledger.budget().remaining, self._agent.ledger.quota
-        if left < missing:
-            windows = "never" if quota == 0 else -(-(missing - left) // quota)
-            log.warning(event("not-in-this-window", missing=missing, queries_left=left, further_windows=windows))
 
     def _store(self, missing: Sequence[str]) -> None:
         """Where `query` keeps its picture, too; the source says what it is, so that nobody trains with it unawares."""
