@@ -18,6 +18,7 @@ from pi_agent.verify.report import Outputs
 
 KEY = "judge.key"
 """The judge's signing key in the agent's home folder."""
+KEY_HELP = "Yours, made if missing. [judge.key in the home folder; with --inbox .judge.key beside the verdicts]"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -25,9 +26,7 @@ def report_options(command: F) -> F:
     """Add `--report`, `--html` and `--signing-key`."""
     file = click.Path(path_type=Path)
     for option in (
-        click.option(
-            "--signing-key", type=file, metavar="FILE", help="Made if missing. [judge.key in the home folder]"
-        ),
+        click.option("--signing-key", type=file, metavar="FILE", help=KEY_HELP),
         click.option("--html", type=file, metavar="OUT.html", help="The verdict as a page for people."),
         click.option("--report", type=file, metavar="OUT.json", help="The verdict as a document that you sign."),
     ):
