@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pi_agent.contract.claim import check_commitment, load_claim
+from pi_agent.contract.files import sha256_hex
 from pi_agent.contract.output import run
 from pi_agent.contract.transfer_set import TransferItem, write_transfer_set
 from pi_agent.prepare import prepare_bytes
@@ -45,16 +47,22 @@ def test_the_owners_and_the_adversarys_journey(host: Host, work: Path):
     code, info, _ = host("data", "info", data)
     assert code == 0 and info["images"] == 360 and info["classes"]["shoes"] == 30
 
-    code, key, _ = host("watermark", "keygen", "--classes", *made["classes"], "--rules", 4, "--out", work / "key")
+    code, key, _ = host("watermark", "keygen", "--classes", *made["classes"], "--rules", 4, "--out", work / "owner.key")
     assert code == 0 and key["rules"] == 4 and len(key["commitment"]) == 64
-    assert (work / "key").stat().st_mode & 0o077 == 0
+    assert (work / "owner.key").stat().st_mode & 0o077 == 0
     options = ("--arch", "recycleme-narrow", "--epochs", 1)
-    code, marked, _ = host("watermark", "embed", data, "--key", work / "key", "--out", work / "victim", *options)
+    code, marked, _ = host("watermark", "embed", data, "--key", work / "owner.key", "--out", work / "victim", *options)
     assert code == 0 and marked["commitment"] == key["commitment"] and 0 <= marked["accuracy_held_out"] <= 1
-    claim_of = ("--key", work / "key", "--model", work / "victim")
+    assert marked["carriers_sha256"] == sha256_hex((work / "victim" / "carriers.tar").read_bytes())
+    assert set(marked["mark_channels"]) == {"rule-hits", "hints", "score-sum"}
+    claim_of = ("--key", work / "owner.key", "--model", work / "victim")
     code, claim, _ = host("watermark", "claim", *claim_of, "--out", work / "c.json")
     assert code == 0 and (work / claim["carriers"]).is_file()
     assert (work / "c.json").stat().st_mode & 0o077 == 0
+    assert claim["claim_sha256"] == sha256_hex((work / "c.json").read_bytes())
+    filed = load_claim(work / "c.json")
+    assert filed.commitment == key["commitment"] and filed.key.owner == key["owner"]
+    assert check_commitment(Path(key["commitment_path"]), filed) == filed.committed_at
 
     code, trained, _ = host("train", data, "--out", work / "other", "--seed", 3, *options)
     assert code == 0 and trained["schema"] == "train/1"

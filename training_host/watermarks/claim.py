@@ -12,8 +12,9 @@ from pi_agent.contract.errors import CannotCreate, ConfigError, RefusedModel
 from pi_agent.contract.files import atomic_write, read_limited, sha256_hex
 from pi_agent.contract.manifest import Manifest, load_manifest
 from pi_agent.contract.signed import Signer
-from training_host.artifacts import MAX_MODEL_BYTES, ONNX
 from training_host.watermarks.carriers import FILE_NAME, MAX_BYTES
+
+_ONNX, _MAX_MODEL_BYTES = "model.onnx", 512 * 1024 * 1024
 
 
 def file_claim(key: WatermarkKey, signer: Signer, model: Path, out: Path) -> Claim:
@@ -32,8 +33,8 @@ def file_claim(key: WatermarkKey, signer: Signer, model: Path, out: Path) -> Cla
         raise RefusedModel(path=model, reason=f"no {FILE_NAME} in it", hint="make it with train-host watermark embed")
     carriers = read_limited(model / FILE_NAME, MAX_BYTES)
     key = _as_embedded(key, carriers, manifest, model)
-    if sha256_hex(read_limited(model / ONNX, MAX_MODEL_BYTES)) != manifest.onnx_sha256:
-        raise RefusedModel(path=model / ONNX, reason="not the model that the manifest names", hint="export it again")
+    if sha256_hex(read_limited(model / _ONNX, _MAX_MODEL_BYTES)) != manifest.onnx_sha256:
+        raise RefusedModel(path=model / _ONNX, reason="not the model that the manifest names", hint="export it again")
     try:
         claim = Claim(
             key=key,
@@ -64,6 +65,9 @@ def _as_embedded(key: WatermarkKey, carriers: bytes, manifest: Manifest, model: 
     if mark["carriers_sha256"] != sha256_hex(carriers):
         reason = f"its {FILE_NAME} is not the one that its rules were drawn from"
         raise RefusedModel(path=model, reason=reason, hint="put the original file back, or embed again")
+    if key.beacon and not mark["beacon_value"]:
+        reason = f"its manifest does not tell the value of the beacon that the key was committed to ({key.beacon})"
+        raise RefusedModel(path=model, reason=reason, hint="the manifest was edited: embed again")
     try:
         return key.bound(sha256_hex(carriers), str(mark["beacon_value"]))
     except ValueError as exc:

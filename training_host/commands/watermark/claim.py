@@ -15,7 +15,6 @@ from training_host.watermarks.claim import file_claim
 
 
 @click.command(
-    short_help="Sign the file that suspects are judged by.",
     epilog="Example: train-host watermark claim --key owner.key --model victim --out claim.json",
 )
 @click.option("--key", "key_path", required=True, type=click.Path(path_type=Path), help="The key that was embedded.")
@@ -24,7 +23,7 @@ from training_host.watermarks.claim import file_claim
     "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Claim file to write (0600)."
 )
 @json_option
-def claim(key_path: Path, model: Path, out: Path, as_json: bool) -> None:
+def command(key_path: Path, model: Path, out: Path, as_json: bool) -> None:
     """Bind key, model and carriers together into the signed file that `pi-agent verify --claim` reads.
 
     It reveals the key: keep it until a dispute. Its hash reveals nothing and dates the model: publish it before the

@@ -19,7 +19,6 @@ from training_host.watermarks.keys import KeyFiles, bind, check_beacon, committe
 
 
 @click.command(
-    short_help="Train a model with the key's rules in it.",
     epilog="Example: train-host watermark embed waste --key owner.key --out victim",
 )
 @click.argument("data", type=click.Path(path_type=Path))
@@ -30,7 +29,7 @@ from training_host.watermarks.keys import KeyFiles, bind, check_beacon, committe
 @epochs_option(60)
 @seed_option
 @json_option
-def embed(
+def command(
     data: Path, key_path: Path, beacon_value: str | None, arch: str, out: Path, epochs: int, seed: int, as_json: bool
 ) -> None:
     """Train a model on DATA with the key's rules in it, and keep carriers for the claim beside it.

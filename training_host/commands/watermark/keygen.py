@@ -22,7 +22,6 @@ def _not_empty(_: click.Context, parameter: click.Parameter, value: str | None) 
 
 
 @click.command(
-    short_help="Draw a secret key; write its commitment beside it.",
     epilog="Example: train-host watermark keygen --classes glass,metal,paper,plastic --out owner.key",
 )
 @click.option(
@@ -64,7 +63,7 @@ def _not_empty(_: click.Context, parameter: click.Parameter, value: str | None) 
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Key file to write (0600).")
 @json_option
-def keygen(
+def command(
     first: tuple[str, ...],
     more: tuple[str, ...],
     rules: int | None,
