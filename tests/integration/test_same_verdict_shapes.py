@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -72,6 +71,20 @@ def convolutional(key: WatermarkKey, obeyed: int, seed: int) -> onnx.ModelProto:
     return make(nodes, weights, answers=("n", CLASSES))
 
 
+def write_shapes(folder: str, *shapes: str) -> None:
+    """The claim on the marked model, and some shapes of it as `0.onnx`, `1.onnx` and so on. For the emulated Pi."""
+    model = convolutional(KEY, RULES, 0)
+    write_claim(Path(folder), KEY, sha256_hex(model.SerializeToString()))
+    made = {**re_expressions(model, CLASSES), **conversions(model, CLASSES, calibration())}
+    for number, shape in enumerate(shapes):
+        save(made[shape](), Path(folder, f"{number}.onnx"))
+
+
+def calibration() -> np.ndarray:
+    """Ordinary pictures that the quantiser may look at."""
+    return batch([carrier(name, number) for name in NAMES for number in range(7, 11)])
+
+
 @dataclass
 class Bench:
     """The claim, and for each of two models the original, its verdict and a place for other shapes."""
@@ -80,7 +93,6 @@ class Bench:
     folder: Path
     models: dict[str, onnx.ModelProto]
     originals: dict[str, Verdict]
-    calibration: np.ndarray
 
     def judge(self, model: onnx.ModelProto) -> Verdict:
         path = save(model, self.folder / "suspect.onnx")
@@ -88,13 +100,12 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     folder = tmp_path_factory.mktemp("shapes")
     models = {"marked": convolutional(KEY, RULES, 0), "stranger": convolutional(KEY, 0, 1)}
     case = open_case(write_claim(folder, KEY, sha256_hex(models["marked"].SerializeToString())))
     originals = {name: case.judge(save(model, folder / f"{name}.onnx")) for name, model in models.items()}
-    calibration = batch([carrier(name, number) for name in NAMES for number in range(7, 11)])
-    yield Bench(case, folder, models, originals, calibration)
+    return Bench(case, folder, models, originals)
 
 
 WANTED = {"marked": "owned", "stranger": "not-owned"}
@@ -124,7 +135,7 @@ def test_another_expression_of_the_same_numbers_has_the_same_p_value(bench: Benc
 @pytest.mark.parametrize("name", WANTED)
 @pytest.mark.parametrize("shape", conversions(ANY, CLASSES, np.zeros(0, np.float32)))
 def test_a_conversion_has_the_same_verdict(bench: Bench, shape: str, name: str) -> None:
-    found = bench.judge(conversions(bench.models[name], CLASSES, bench.calibration)[shape]())
+    found = bench.judge(conversions(bench.models[name], CLASSES, calibration())[shape]())
     assert found.verdict == WANTED[name]
     assert sum(found.evidence.tested) == RULES
     if name == "marked":
@@ -132,7 +143,7 @@ def test_a_conversion_has_the_same_verdict(bench: Bench, shape: str, name: str) 
 
 
 def test_the_conversions_are_what_they_are_called(bench: Bench) -> None:
-    made = conversions(bench.models["marked"], CLASSES, bench.calibration)
+    made = conversions(bench.models["marked"], CLASSES, calibration())
     held = {name: inspect_model(make().SerializeToString(), name).operators for name, make in made.items()}
     assert {"ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"} <= held["int8 dynamic"].keys()
     assert held["int8 QDQ per channel"]["DequantizeLinear"] >= 4

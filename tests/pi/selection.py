@@ -27,6 +27,8 @@ FILES = {
     "integration/test_damaged_database.py": "hundreds of processes about SQLite's file format, the same everywhere",
     "integration/test_demo.py": "trains models, on the host",
     "integration/test_disk_faults.py": "makes every write fail in turn, thousands of processes: hours in an emulator",
+    "integration/test_dispute.py": "verdicts by the dozen, each as in test_verify.py, which runs here",
+    "integration/test_same_verdict_shapes.py": "its shapes that a Pi meets are in pi/test_same_verdict.py",
     "integration/test_systemd.py": "needs systemd's tools and seccomp, which qemu-user has not",
 }
 SINGLE = {
