@@ -64,7 +64,7 @@ def test_every_function_in_a_tour_exists(tour: str, stop: str) -> None:
 
 def test_the_main_tour_names_the_three_places_at_its_top() -> None:
     top = TOURS["tour-main-job"].partition("\n## ")[0]
-    for place in ("Turn.mark_sent()", "Quota.admit()", "key_randomisation_test()"):
+    for place in ("Turn.mark_sent()", "Quota.admit()", "weigh()"):
         assert f"`{place}`" in top
 
 
