@@ -24,16 +24,17 @@ def _start_of(day: datetime | None) -> float:
 @click.command(epilog="Example: pi-agent export night.tar --since 2026-11-20")
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Only answers of this UTC day and later.")
+@click.option("--verification", is_flag=True, help="Instead: only what `verify --oracle` has asked.")
 @json_option
 @click.pass_obj
-def command(home: str | None, out: Path, since: datetime | None, as_json: bool) -> None:
+def command(home: str | None, out: Path, since: datetime | None, verification: bool, as_json: bool) -> None:
     """Write every answered image with its answers into a WebDataset tar that `train-host distill` reads."""
     with Agent.open(home) as agent:
         answers = 0
 
         def counted() -> Iterator[TransferItem]:
             nonlocal answers
-            for item in agent.labels.items(agent.pictures, _start_of(since)):
+            for item in agent.labels.items(agent.pictures, _start_of(since), verification):
                 answers += len(item.vectors)
                 yield item
             if answers == 0:  # raised inside the atomic write: no file appears

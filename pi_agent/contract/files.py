@@ -104,7 +104,13 @@ def read_limited(path: Path, limit: int) -> bytes:
     Raises `RefusedInput` (65) for anything else.
     """
     with open_regular(path) as stream:
-        data = stream.read(limit + 1)
+        try:
+            data = stream.read(limit + 1)
+        except OSError as exc:
+            reason = f"it cannot be read ({exc.strerror or exc})"
+            raise RefusedInput(
+                path=path, reason=reason, hint="give the path of an ordinary file on a sound disk"
+            ) from exc
     if len(data) > limit:
         raise RefusedInput(path=path, reason=f"larger than {limit // 1024} KiB", hint="")
     return data

@@ -25,6 +25,8 @@ from pi_agent.contract.images import MAX_QUERY_BYTES
 
 SCHEMA = "transfer-set/1"
 _MAX_JSON_BYTES = 4 * 1024 * 1024
+MOST_WAITING = 64
+"""So many images may wait for their answers at a time: an archive of nothing but images must not fill the memory."""
 _MEMBER = re.compile(r"([0-9a-f]{64})\.(jpg|json)")
 
 
@@ -112,6 +114,9 @@ def read_transfer_set(path: Path) -> Iterator[TransferItem]:
             if sha256_hex(data) != match[1]:
                 raise RefusedInput(path=path, reason=f"{name}: the image does not have the hash it is named by")
             images[match[1]] = data
+            if len(images) > MOST_WAITING:
+                reason = f"more than {MOST_WAITING} images stand before their answers"
+                raise RefusedInput(path=path, reason=reason, hint="make it with pi-agent export")
         else:
             if match[1] not in images:
                 raise RefusedInput(path=path, reason=f"{name} stands before its image")

@@ -21,6 +21,8 @@ from pi_agent.store.pictures import Pictures
 log = logging.getLogger(__name__)
 
 
+FOR_A_VERIFICATION = "verify:"
+"""How the source of such a picture begins."""
 _KEY = "(SELECT id FROM oracle WHERE name=?)"
 _SAME_SCORES, _SAME_LABELS = 4, 30
 """So many repeated answers without a difference, and the oracle answers the same question always the same. Scores that
@@ -78,12 +80,17 @@ class Labels:
         needed = _SAME_LABELS if any(r["kind"] == "label" for r in rows) else _SAME_SCORES
         return True if len(rows) > 1 and sum(r["n"] - 1 for r in rows) >= needed else None
 
-    def items(self, pictures: Pictures, since: float = 0.0) -> Iterator[TransferItem]:
-        """Every answered picture with its answers settled at or after `since`, in the order they were added."""
+    def items(self, pictures: Pictures, since: float = 0.0, verification: bool = False) -> Iterator[TransferItem]:
+        """Every answered picture with its answers settled at or after `since`, in the order they were added.
+
+        Without those that were asked for a verification, or nothing but those: they test a suspect, and whoever
+        trained on them would learn the test.
+        """
         classes = self.classes() or ()
         images = self._db.rows(
-            "SELECT seq, sha256 FROM image WHERE EXISTS "
+            f"SELECT seq, sha256 FROM image WHERE (source GLOB '{FOR_A_VERIFICATION}*')=? AND EXISTS "
             f"(SELECT 1 FROM answer WHERE answer.image=seq AND oracle={_KEY} AND answered_at>=?) ORDER BY seq",
+            verification,
             self._oracle,
             since,
         )

@@ -18,6 +18,7 @@ from pi_agent.contract.images import QueryImage
 from pi_agent.contract.log import event
 from pi_agent.contract.windows import iso
 from pi_agent.errors import BudgetSpent, LockedOut, OracleFailing
+from pi_agent.store.labels import FOR_A_VERIFICATION
 from pi_agent.store.lock import spender_lock
 from pi_agent.telemetry import write_textfile
 from pi_agent.verify.case import Case
@@ -122,7 +123,7 @@ class Interview:
 
     def _store(self, missing: Sequence[str]) -> None:
         """Where `query` keeps its picture, too; the source says what it is, so that nobody trains with it unawares."""
-        source = f"verify:{self._case.claim.commitment[:12]}"
+        source = f"{FOR_A_VERIFICATION}{self._case.claim.commitment[:12]}"
         for start in range(0, len(missing), _BATCH):
             some = missing[start : start + _BATCH]
             self._agent.pictures.put_all(self._sheet.images(some))

@@ -90,7 +90,8 @@ def test_what_one_home_was_told_another_may_judge_without_a_network(suspect: Sus
     with serving(suspect.folder, "--quota-period", "366d") as served:
         pi.init(served.url, 100, *YEAR)
         asked = pi.done("verify", "--oracle", "--claim", suspect.claim)
-        assert pi.done("export", night)["images"] == QUESTIONS, "what was asked for a verification is exported, too"
+        assert pi.fails("export", night)["exit"] == 65, "nobody shall train on a test"
+        assert pi.done("export", night, "--verification")["images"] == QUESTIONS
     found = other.done("verify", "--answers", night, "--claim", suspect.claim, **OFFLINE)
     for key in ("verdict", "p_value", "hits", "queries", "channels"):
         assert found[key] == asked[key]

@@ -191,3 +191,11 @@ def test_damage_gives_refused_input_or_valid_items(tmp_path_factory, cut: int, f
     except RefusedInput:
         return
     assert all(sha256_hex(i.jpeg) == i.sha256 for i in found)
+
+
+def test_an_archive_of_images_without_answers_is_refused_before_it_fills_the_memory(tmp_path: Path):
+    with tarfile.open(tmp_path / "t.tar", "w") as tar:
+        for number in range(66):
+            add_member(tar, f"{sha256_hex(b'%d' % number)}.jpg", b"%d" % number)
+    with pytest.raises(RefusedInput, match="more than 64 images stand before their answers"):
+        list(read_transfer_set(tmp_path / "t.tar"))
