@@ -117,10 +117,13 @@ def quantized(model: onnx.ModelProto, pictures: Pictures, how: str) -> onnx.Mode
         with tempfile.TemporaryDirectory() as folder:
             source, ready, result = (f"{folder}/{name}.onnx" for name in ("float", "ready", "int8"))
             Path(source).write_bytes(model.SerializeToString())
-            quant_pre_process(source, ready, skip_symbolic_shape=True)
-            if how == "dynamic":
-                quantize_dynamic(ready, result, weight_type=QuantType.QUInt8, reduce_range=True)
+            if how == "dynamic":  # stumbles over what the preparation notes about shapes
+                bare = copy(model)
+                del bare.graph.value_info[:]
+                Path(source).write_bytes(bare.SerializeToString())
+                quantize_dynamic(source, result, weight_type=QuantType.QUInt8, reduce_range=True)
             else:
+                quant_pre_process(source, ready, skip_symbolic_shape=True)
                 quantize_static(
                     ready,
                     result,
