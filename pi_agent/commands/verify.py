@@ -11,69 +11,16 @@ import click
 
 from pi_agent.commands.options import json_option
 from pi_agent.commands.reporting import Paperwork, report_options
+from pi_agent.commands.verdict_text import text_of
 from pi_agent.contract.claim import parse_time
 from pi_agent.contract.errors import Exit
 from pi_agent.contract.output import emit, table
 from pi_agent.inbox import judge_inbox
-from pi_agent.verify import Case, Manner, Terms, Verdict, open_case
+from pi_agent.verify import Case, Manner, Terms, open_case
 from pi_agent.verify.report import Outputs
 from pi_agent.verify.stored import judge_answers
 
 _EXIT = {"owned": Exit.OK, "not-owned": Exit.NEGATIVE, "inconclusive": Exit.INCONCLUSIVE}
-_MEANING = {
-    "owned": "it obeys the owner's secret rules; a stranger's model would do so with probability p at most",
-    "not-owned": "it obeys no more of the owner's secret rules than a stranger's model may by chance",
-    "inconclusive": "more rules hit than chance likes, too few for proof: look closer",
-}
-_CHANNELS = {
-    "rule-hits": "composites are called by the rule's target",
-    "hints": "ordinary answers lean towards the targets",
-    "score-sum": "how much composites get of the targets",
-}
-
-
-def _text(result: Verdict) -> list[str]:
-    evidence = result.evidence
-    rows = [
-        (
-            f"{r.first} + {r.second}",
-            r.geometry,
-            r.target,
-            f"{share:.2f}",
-            "hit" if hit else "-" if tested else "no class",
-        )
-        for r, share, hit, tested in zip(result.rules, evidence.share, evidence.hit, evidence.tested, strict=True)
-    ]
-    deciding = 2 if evidence.decision == "holm" else 1
-    tests = [
-        (
-            channel.name,
-            f"{channel.p_value:.3g}",
-            "decides" if number < deciding else "told only",
-            _CHANNELS[channel.name],
-        )
-        for number, channel in enumerate(evidence.channels)
-    ]
-    notes = ["this is bit for bit the model that the claim was made for"] if result.is_claimed_model else []
-    if not result.alignment.expected:
-        notes.append(f"its outputs were found in another order: {sum(result.alignment.known)} of the claim's classes")
-    if result.preparation:
-        notes.append(f"it was shown pictures in another way than the claim says: {result.preparation}")
-    if result.unanswered:
-        notes.append(f"{result.unanswered} questions were refused for ever; a rule without answers counts as not hit")
-    return [
-        f"{result.verdict}: p = {evidence.p_value:.3g} (alpha {result.alpha:g}), "
-        f"{evidence.hits} of {len(result.rules)} rules hit, {result.queries} queries, {result.seconds:.1f} s",
-        _MEANING[result.verdict],
-        *notes,
-        "",
-        *table(tests, ("test", "p", "", "")),
-        "",
-        *table(rows, ("sources", "geometry", "target", "score", "")),
-        "",
-        "What this rests on:",
-        *table([(g.what, "yes" if g.solid else "open", g.how) for g in result.grounds], ("", "", "")),
-    ]
 
 
 @click.command(epilog="Example: pi-agent verify suspect.onnx --claim claim.json")
@@ -174,7 +121,7 @@ def command(
         assert suspect is not None
         result = case.judge(suspect)
     written, lines = papers.finish(case, result)
-    emit("verify", result.as_dict() | spent | written, [*_text(result), *lines], as_json=as_json)
+    emit("verify", result.as_dict() | spent | written, [*text_of(result), *lines], as_json=as_json)
     return int(_EXIT[result.verdict])
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pi_agent.contract.claim.p_value import DECISIONS
 from pi_agent.verify import words
 from pi_agent.verify.cards import rules, tested
 from pi_agent.verify.markup import Html, document, joined, name_of, table, tag
@@ -104,11 +105,11 @@ def _meaning(report: Report) -> list[Html]:
 
 
 def _tests(report: Report) -> list[Html]:
-    deciding = 2 if report["decision"] == "holm" else 1
+    deciding = DECISIONS[report["decision"]]
     rows: list[tuple[str, ...]] = []
-    for number, channel in enumerate(report["channels"]):
+    for channel in report["channels"]:
         title = _titled(*words.CHANNEL.get(channel["name"], (channel["name"], "")))
-        role = _mark("decides", "solid") if number < deciding else _mark("told only", "told")
+        role = _mark("decides", "solid") if channel["name"] in deciding else _mark("told only", "told")
         rows.append((title, power(channel["p_value"]), power(channel["floor"]), role))
     return [
         tag("h2", "The tests"),

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pi_agent.contract.claim import WatermarkKey, commitment_document, new_key, rules_needed, save_key
+from pi_agent.contract.claim.p_value import DECISIONS
 from pi_agent.contract.errors import CannotCreate, ConfigError, RefusedInput
 from pi_agent.contract.files import atomic_write, read_limited, sha256_hex
 from pi_agent.contract.signed import Signer, write_signed
@@ -62,7 +63,7 @@ class Terms:
     def key(self, owner: str, pool: str, seed: bytes | None = None, committed_at: str = "") -> WatermarkKey:
         """Draw a key for these terms. Raises `ConfigError` (78)."""
         try:
-            tests = 2 if self.decision == "holm" else 1
+            tests = len(DECISIONS[self.decision])
             rules = self.rules or rules_needed(len(self.classes), self.alpha, tests=tests)
         except ValueError as exc:
             reason = f"{len(self.classes)} classes leave a rule no target to choose"

@@ -19,7 +19,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from pi_agent.contract.claim.p_value import INVESTIGATE, holm, sum_tail, tail
+from pi_agent.contract.claim.p_value import DECISIONS, INVESTIGATE, holm, sum_tail, tail
 from pi_agent.contract.claim.rules import Rule
 
 FAINT = 1e-3
@@ -91,8 +91,9 @@ def weigh(
     by_hits = Channel("rule-hits", *(float(p) for p in table.p_of_hits(hit)))
     hints = Channel("hints", *(float(p) for p in table.p_of_hints(ordinary)))
     by_sum = Channel("score-sum", *(float(p) for p in table.p_of_sum(composites)))
-    deciding = [by_hits, hints] if decision == "holm" else [by_hits]
-    rest = [c for c in (hints, by_sum) if c not in deciding]
+    every = (by_hits, hints, by_sum)
+    deciding = [c for c in every if c.name in DECISIONS[decision]]
+    rest = [c for c in every if c not in deciding]
     p_value = min(holm([Fraction(c.p_value) for c in deciding]))
     floor = min(holm([Fraction(c.floor) for c in deciding]))
     channels = (*deciding, *rest)

@@ -17,15 +17,15 @@ Several tests of one suspect are combined by Holm (1979), never by taking the be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
-DECISIONS = ("holm", "rule-hits")
-"""What may decide, fixed in the commitment. `rule-hits`: the hits on composites alone. `holm`: these and the hints in
-answers to ordinary pictures, corrected for being two tests."""
+DECISIONS: Mapping[str, tuple[str, ...]] = {"holm": ("rule-hits", "hints"), "rule-hits": ("rule-hits",)}
+"""What may decide, fixed in the commitment, and the tests that count in it. `rule-hits`: the hits on composites alone.
+`holm`: these and the hints in answers to ordinary pictures, corrected for being two tests."""
 INVESTIGATE = 1e-3
 """Between the claim's alpha and this the verdict is "inconclusive": worth a closer look, not a proof."""
 STEPS = 250

@@ -40,7 +40,7 @@ def _not_empty(_: click.Context, parameter: click.Parameter, value: str | None) 
 )
 @click.option(
     "--decision",
-    type=click.Choice(DECISIONS),
+    type=click.Choice(list(DECISIONS)),
     default="holm",
     show_default=True,
     help="What decides: composites alone (rule-hits), or also the hints in answers to ordinary pictures, corrected "
