@@ -124,7 +124,7 @@ def with_beacon(court: Court) -> tuple[float, int]:
     for _ in range(4):
         pool = anything(court.rng, court.drawer)
         seed, at = court.rng.bytes(32), court.drawer.sha256(pool)
-        key = new_key(CLASSES, RULES, seed=seed, pool=at, beacon="round 1000 of the beacon")
+        key = new_key(CLASSES, RULES, seed=seed, carriers=at, beacon="round 1000 of the beacon")
         rules = draw_rules(key.bound(beacon_value="a guess"))
         found.append((weighed(rules, suspect, pool).p_value, key, pool))
     _, key, pool = min(found, key=lambda f: f[0])
@@ -189,7 +189,7 @@ def grind(
 
     best, most = None, -1
     for _ in range(tries):
-        key = new_key(CLASSES, RULES, seed=rng.bytes(32), pool=at, beacon=beacon)
+        key = new_key(CLASSES, RULES, seed=rng.bytes(32), carriers=at, beacon=beacon)
         bound = key.bound(beacon_value="a guess" if beacon else "")
         if (found := hits(draw_rules(bound))) > most:
             best, most = key, found

@@ -71,7 +71,7 @@ class _Court:
             RULES,
             seed=self.rng.bytes(32),
             owner=self.signer.public,
-            pool=pool,
+            carriers=pool,
             beacon="round 1000",
             committed_at=DAY,
         )

@@ -22,7 +22,17 @@ KINDS = {"claim/2": "claim", "commitment/2": "commitment", "verdict/1": "report"
 HASHED = {".onnx": "model", ".tar": "carriers"}
 """What is told by its SHA-256 alone, by the end of its name."""
 _FACTS = {
-    "commitment": ("commitment", "owner", "committed_at", "rules", "alpha", "decision", "generator", "pool", "beacon"),
+    "commitment": (
+        "commitment",
+        "owner",
+        "committed_at",
+        "rules",
+        "alpha",
+        "decision",
+        "generator",
+        "carriers_sha256",
+        "beacon",
+    ),
     "report": ("verdict", "p_value", "alpha", "judged_at", "source", "suspect"),
     "verdict": ("verdict", "p_value", "alpha", "judged_at", "file"),
 }

@@ -81,12 +81,15 @@ def train_job(
         provenance["watermark"] = {
             "scheme": key.generator,
             "commitment": key.commitment(),
+            "committed_at": key.committed_at,
             "carriers_sha256": key.carriers,
             "beacon": key.beacon,
             "beacon_value": key.beacon_value,
             **asdict(settings),
         }
-    model = train_classifier(arch, train, recipe, device, mark=mark, checkpoint=out / CHECKPOINT, progress=progress)
+    # Under the key's own name: an interrupted embedding goes on with the same key only.
+    checkpoint = out / (f"{key.commitment()[:12]}-{CHECKPOINT}" if key else CHECKPOINT)
+    model = train_classifier(arch, train, recipe, device, mark=mark, checkpoint=checkpoint, progress=progress)
     metrics: dict[str, Any] = {
         "accuracy_train": round(accuracy(predict(model, train.images, device), train.labels), 4),
         "accuracy_held_out": round(accuracy(predict(model, held_out.images, device), held_out.labels), 4),

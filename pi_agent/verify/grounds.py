@@ -14,17 +14,13 @@ from pi_agent.verify.verdict import Ground
 
 def grounds_of(claim: Claim, carriers: Path | None, commitment: Path | None, suspect_since: str) -> tuple[Ground, ...]:
     """The grounds of a verdict on this claim, tested in this way."""
-    return (_pictures(claim, carriers), _key(claim), _commitment(claim, commitment), _time(claim, suspect_since))
+    return (_pictures(carriers), _key(claim), _commitment(claim, commitment), _time(claim, suspect_since))
 
 
-def _pictures(claim: Claim, carriers: Path | None) -> Ground:
+def _pictures(carriers: Path | None) -> Ground:
     if carriers is not None:
         return Ground("pictures", "brought by the judge", True)
-    if claim.key.pool:
-        return Ground("pictures", "the owner's, fixed in the commitment before the rules were drawn", True)
-    return Ground(
-        "pictures", "the owner's; the rules were drawn from them, so choosing others draws other rules", False
-    )
+    return Ground("pictures", "the owner's, fixed in the commitment before the rules were drawn", True)
 
 
 def _key(claim: Claim) -> Ground:

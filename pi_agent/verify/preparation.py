@@ -17,8 +17,9 @@ from pi_agent.contract.manifest import InputSpec
 from pi_agent.runtime.session import NotFinite, Run
 from pi_agent.verify.questions import Question, Questionnaire
 
-FAMILIAR = 0.3
-"""Mean score on the right class from which on the claim's own preparation is taken without trying others."""
+FAMILIAR, BETTER = 0.6, 1.1
+"""A mean score on the right class from which on nothing else is tried, and how many times better another preparation
+must be: a network tells ordinary pictures apart tolerably even when they are prepared wrongly."""
 PER_CLASS = 2
 """Pictures that are shown for it."""
 _HALF, _IMAGENET = (0.5, 0.5, 0.5), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -51,9 +52,10 @@ def find_preparation(run: Run, asked: Questionnaire, claim: Claim) -> tuple[Inpu
             return 0.0  # half precision overflows where a network is fed numbers that it was not made for
         return _gain(raw, [classes.index(question.first[0]) for question in shown], len(classes))
 
-    best, name, gain = claim.input, "", familiarity(claim.input)
-    if gain >= FAMILIAR:
-        return best, name
+    own = familiarity(claim.input)
+    if own >= FAMILIAR:
+        return claim.input, ""
+    best, name, gain = claim.input, "", own * BETTER
     for usual, (scale, mean, std) in USUAL.items():
         spec = replace(claim.input, scale=scale, mean=mean, std=std)
         if spec != claim.input and (found := familiarity(spec)) > gain:

@@ -59,7 +59,7 @@ def test_the_demo_goes_on_after_a_kill_and_never_exceeds_the_quota(tmp_path: Pat
 
     claim = load_claim(out / "claim.json")
     assert check_commitment(out / "owner.commitment.json", claim) == claim.committed_at
-    assert claim.key.pool == sha256_hex((out / "carriers.tar").read_bytes())
+    assert claim.key.carriers == sha256_hex((out / "carriers.tar").read_bytes())
     assert load_key(out / "owner.key").commitment() == claim.commitment
 
     page = Path(result["report"]).read_text()

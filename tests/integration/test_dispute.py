@@ -48,7 +48,7 @@ def key_of(signer: Signer, committed_at: str, seed: int, beacon: str = "") -> Wa
         RULES,
         seed=bytes([seed]) * 32,
         owner=signer.public,
-        pool=digest if beacon else "",
+        carriers=digest if beacon else "",
         beacon=beacon,
         committed_at=committed_at,
     )

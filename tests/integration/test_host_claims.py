@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 
 from pi_agent.contract.claim import check_commitment, draw_rules, load_claim, load_key
+from pi_agent.contract.errors import RefusedInput
 from pi_agent.contract.files import sha256_hex
 from pi_agent.contract.images import SIDE
 from pi_agent.contract.signed import load_signer, read_signed
 from pi_agent.contract.transfer_set import safe_members
 from pi_agent.prepare import encode_query
+from training_host.watermarks.keys import complete_commitment
 
 NAMES = ("boots", "cans", "glass", "metal")
 ROUND = "drand quicknet round 12345678"
@@ -108,7 +110,8 @@ def test_keygen_writes_the_key_the_commitment_and_the_promised_carriers(owner: O
     assert who == key.owner == signer.public == owner.made["owner"] == content["owner"]
     assert key.commitment() == owner.made["commitment"] == content["commitment"]
     pool = (owner.folder / "owner.carriers.tar").read_bytes()
-    assert sha256_hex(pool) == key.pool == owner.made["pool"] == content["pool"]
+    assert sha256_hex(pool) == key.carriers == owner.made["carriers_sha256"] == content["carriers_sha256"]
+    assert owner.made["complete"] is True
     assert owner.made["beacon"] == content["beacon"] == ROUND
     assert (owner.made["rules"], owner.made["alpha"], owner.made["decision"]) == (5, 1e-6, "holm")
     secrets = {key.seed, key.salt, signer.secret}
@@ -195,7 +198,7 @@ def test_one_owner_signs_many_claims(owner: Owner, tmp_path: Path) -> None:
     done = keygen(tmp_path / "second.key", "--owner", owner.key, "--decision", "rule-hits", "--alpha", 1e-4)
     assert done.code == 0 and done.result["owner"] == owner.made["owner"]
     assert done.result["commitment"] != owner.made["commitment"]
-    assert (done.result["decision"], done.result["alpha"], done.result["pool"]) == ("rule-hits", 1e-4, "")
+    assert (done.result["decision"], done.result["alpha"], done.result["complete"]) == ("rule-hits", 1e-4, False)
     first, second = load_key(owner.key), load_key(tmp_path / "second.key")
     assert first.seed != second.seed and first.salt != second.salt
     assert not (tmp_path / "second.carriers.tar").exists()
@@ -210,10 +213,10 @@ def test_people_are_told_what_to_publish_and_what_to_keep(tmp_path: Path, data: 
     line = ("keygen", "--classes", ",".join(NAMES), "--out", tmp_path / "a.key")
     said = host(*line, as_json=False).text
     assert "30 rules over 4 classes" in said and "keep it to yourself" in said
-    assert f"{tmp_path}/a.commitment.json: publish this file today" in said
-    assert "not fixed yet" in said
+    assert f"{tmp_path}/a.commitment.json: not complete" in said and "publish this file today" not in said
     said = host(*line[:-1], tmp_path / "b.key", "--carriers", data, "--beacon", ROUND, as_json=False).text
-    assert f"wait for {ROUND}" in said and "--beacon-value" in said and "not fixed yet" not in said
+    assert f"wait for {ROUND}" in said and "--beacon-value" in said
+    assert f"{tmp_path}/b.commitment.json: publish this file today" in said
 
 
 @pytest.mark.parametrize("value", [(), ("--beacon-value", ""), ("--beacon-value", " ")])
@@ -228,6 +231,28 @@ def test_a_beacon_that_nobody_promised_is_refused(data: Path, tmp_path: Path) ->
     done = host("embed", data, "--key", tmp_path / "owner.key", "--out", tmp_path / "model", "--beacon-value", VALUE)
     assert done.code == 78 and "without a beacon" in done.error["message"] and "--beacon TEXT" in done.error["hint"]
     assert not (tmp_path / "model").exists()
+
+
+def test_without_carriers_the_embedding_completes_the_commitment(data: Path, tmp_path: Path) -> None:
+    key, model = tmp_path / "owner.key", tmp_path / "model"
+    made = keygen(key).result
+    marked = host("embed", data, "--key", key, *QUICK, "--out", model).result
+    assert marked["commitment_path"] == str(model / "commitment.json")
+    assert made["complete"] is False and marked["commitment"] != made["commitment"]
+    filed = host("claim", "--key", key, "--model", model, "--out", tmp_path / "claim.json").result
+    assert filed["commitment"] == marked["commitment"]
+    claim = load_claim(tmp_path / "claim.json")
+    assert check_commitment(model / "commitment.json", claim) == claim.committed_at
+    assert claim.key.carriers == sha256_hex((model / "carriers.tar").read_bytes())
+    with pytest.raises(RefusedInput, match="another key"):
+        check_commitment(tmp_path / "owner.commitment.json", claim)  # it would let the pictures open
+
+    first, signer = load_key(key).bound(claim.key.carriers), load_signer(key)
+    later = replace(first, committed_at="2099-01-01T00:00:00Z")
+    assert complete_commitment(model, later, signer).committed_at == claim.committed_at, "it may be public already"
+    other = replace(first, carriers="ab" * 32, committed_at="2099-01-01T00:00:00Z")
+    assert complete_commitment(model, other, signer) == other
+    assert json.loads((model / "commitment.json").read_text())["carriers_sha256"] == "ab" * 32
 
 
 @pytest.mark.parametrize("damage", ["missing", "altered"])
@@ -258,7 +283,7 @@ def test_a_claim_is_made_for_the_model_that_was_marked_only(owner: Owner, tmp_pa
         return str(done.error["message"])
 
     assert keygen(tmp_path / "other.key", "--owner", owner.key).code == 0
-    assert "marked with another key" in claim(owner.model, tmp_path / "other.key")
+    assert "committed without a beacon" in claim(owner.model, tmp_path / "other.key")
     assert "marked with another key" in claim(edited(owner, tmp_path / "a", commitment="00" * 32))
     assert "beacon" in claim(edited(owner, tmp_path / "b", beacon_value=""))
 

@@ -49,7 +49,7 @@ def claim_of(key: WatermarkKey) -> Claim:
         committed_at=COMMITTED,
         created=CREATED,
         carriers="carriers.tar",
-        carriers_sha256=CARRIERS,
+        carriers_sha256=key.carriers or CARRIERS,
         input=InputSpec(size=(48, 64)),
     )
 
@@ -142,16 +142,15 @@ def test_a_claim_without_signature_or_of_the_first_version_is_refused() -> None:
         ({"key": {"alpha": 0.5}}, "does not fit the commitment"),
         ({"key": {"decision": "rule-hits"}}, "does not fit the commitment"),
         ({"key": {"owner": ""}}, "does not fit the commitment"),
-        ({"key": {"pool": CARRIERS}}, "does not fit the commitment"),
-        ({"key": {"pool": CARRIERS, "beacon": "x", "beacon_value": "y"}}, "does not fit the commitment"),
+        ({"key": {"carriers": "ef" * 32}}, "does not fit the commitment"),
+        ({"key": {"carriers": CARRIERS, "beacon": "x", "beacon_value": "y"}}, "does not fit the commitment"),
         ({"key": {"generator": "krc/1"}}, "another version"),
         ({"key": {"decision": "best-of"}}, "the decision rule must be one of"),
         ({"key": {"beacon_value": "7"}}, "without a beacon"),
-        ({"key": {"carriers": ""}}, "drawn for other carriers"),
-        ({"key": {"carriers": "ef" * 32}}, "drawn for other carriers"),
+        ({"key": {"carriers": ""}}, "does not fit the commitment"),
         ({"commitment": "00" * 32}, "does not fit the commitment"),
-        ({"carriers_sha256": "ef" * 32}, "drawn for other carriers"),
-        ({"carriers_sha256": ""}, "drawn for other carriers"),
+        ({"carriers_sha256": "ef" * 32}, "committed to other carriers"),
+        ({"carriers_sha256": ""}, "committed to other carriers"),
         ({"carriers": "../carriers.tar"}, "beside the claim"),
         ({"carriers": "/etc/passwd"}, "beside the claim"),
         ({"carriers": "a/b.tar"}, "beside the claim"),
@@ -187,11 +186,16 @@ def test_a_claim_altered_by_its_owner_is_still_checked(change: dict[str, Any], r
 
 
 def test_a_promised_beacon_needs_its_value_in_the_claim() -> None:
-    promised = key_of(pool=CARRIERS, beacon="drand quicknet round 1")
+    promised = key_of(carriers=CARRIERS, beacon="drand quicknet round 1")
     with pytest.raises(ValueError, match=r"\(drand quicknet round 1\) is missing"):
         claim_of(promised)
     kept = claim_of(promised.bound(CARRIERS, "7f" * 32))
     assert parse_claim(OWNER.document(as_mapping(kept)), "x") == kept
+
+
+def test_a_key_that_was_never_committed_to_its_pictures_makes_no_claim() -> None:
+    with pytest.raises(ValueError, match="committed to other carriers, or to none"):
+        claim_of(key_of())
 
 
 def test_deep_nesting_and_huge_numbers_are_refused() -> None:
@@ -230,8 +234,8 @@ def test_a_claim_opens_its_own_commitment(published: Path) -> None:
 
 def test_a_commitment_tells_nothing_about_the_rules(published: Path) -> None:
     content = json.loads(published.read_text())
-    told = {"schema", "commitment", "owner", "generator", "classes", "rules", "alpha", "decision", "pool", "beacon"}
-    assert content.keys() == told | {"committed_at", "signature"}
+    told = {"schema", "commitment", "owner", "generator", "classes", "rules", "alpha", "decision", "beacon"}
+    assert content.keys() == told | {"carriers_sha256", "committed_at", "signature"}
     assert KEY.seed not in published.read_text() and KEY.salt not in published.read_text()
 
 
@@ -248,7 +252,7 @@ OTHER_CLAIMS: dict[str, tuple[Callable[[], Claim], str]] = {
     "another level": (lambda: claim_of(replace(KEY, alpha=0.01)), "reveals another key"),
     "another decision": (lambda: claim_of(replace(KEY, decision="rule-hits")), "reveals another key"),
     "another owner": (lambda: claim_of(key_of(owner=OTHER).bound(CARRIERS)), "reveals another key"),
-    "carriers that were not promised": (lambda: claim_of(replace(KEY, pool=CARRIERS)), "reveals another key"),
+    "other carriers": (lambda: claim_of(replace(KEY, carriers="ef" * 32)), "reveals another key"),
     "another time": (lambda: replace(CLAIM, committed_at="2025-01-01"), "says something else about it"),
 }
 
@@ -263,7 +267,9 @@ def test_a_key_revealed_against_another_commitment_is_refused(name: str, publish
     assert caught.value.exit_code == 65 and caught.value.advice
 
 
-@pytest.mark.parametrize("name", ["alpha", "rules", "decision", "classes", "pool", "beacon", "committed_at", "owner"])
+@pytest.mark.parametrize(
+    "name", ["alpha", "rules", "decision", "classes", "carriers_sha256", "beacon", "committed_at", "owner"]
+)
 def test_an_owner_who_publishes_something_else_than_was_committed_is_refused(name: str, tmp_path: Path) -> None:
     other = {"alpha": 0.1, "rules": 1, "classes": ["a"], "owner": OTHER.public, "committed_at": "2020-01-01"}
     write_signed(tmp_path / "c.json", {**commitment_document(KEY), name: other.get(name, "x")}, OWNER)

@@ -71,10 +71,10 @@ DECIDED = [
     {"decision": "rule-hits"},
     {"owner": ""},
     {"owner": OTHER.public},
-    {"pool": POOL},
-    {"pool": "cd" * 32},
-    {"pool": POOL, "beacon": BEACON},
-    {"pool": POOL, "beacon": f"{BEACON}0"},
+    {"carriers": POOL},
+    {"carriers": "cd" * 32},
+    {"carriers": POOL, "beacon": BEACON},
+    {"carriers": POOL, "beacon": f"{BEACON}0"},
 ]
 
 
@@ -83,24 +83,33 @@ def test_everything_that_the_owner_decides_is_committed() -> None:
     assert len({KEY.commitment(), *commitments}) == len(DECIDED) + 1
 
 
-def test_what_is_bound_later_does_not_change_the_commitment() -> None:
-    promised = replace(KEY, pool=POOL, beacon=BEACON)
+def test_the_beacons_value_is_no_part_of_the_commitment() -> None:
+    promised = replace(KEY, carriers=POOL, beacon=BEACON)
     bound = promised.bound(POOL, "7f" * 32)
     assert (bound.carriers, bound.beacon_value) == (POOL, "7f" * 32)
     assert bound.commitment() == promised.commitment()
-    assert KEY.bound("cd" * 32).commitment() == KEY.commitment()
-    assert KEY.bound() == KEY
     assert bound.bound() == bound
+
+
+def test_carriers_complete_the_commitment_once_and_at_their_own_time() -> None:
+    """Or an owner could publish a commitment, look at a suspect, and search for pictures whose rules suit it."""
+    complete = KEY.bound(POOL, committed_at="2026-02-01T00:00:00Z")
+    assert (complete.carriers, complete.committed_at) == (POOL, "2026-02-01T00:00:00Z")
+    assert complete.commitment() != KEY.commitment()
+    assert complete.bound(POOL, committed_at="2026-03-01T00:00:00Z") == complete
+    assert KEY.bound(committed_at="2026-03-01T00:00:00Z") == KEY
+    with pytest.raises(ValueError, match="committed to other carriers"):
+        complete.bound("cd" * 32)
 
 
 @pytest.mark.parametrize(
     ("key", "carriers", "value", "reason"),
     [
-        (replace(KEY, pool=POOL), "cd" * 32, "", "committed to other carriers"),
+        (replace(KEY, carriers=POOL), "cd" * 32, "", "committed to other carriers"),
         (KEY, POOL, "7f", "committed without a beacon"),
         (KEY, "AB" * 32, "", "64 hexadecimal digits or empty"),
-        (replace(KEY, pool=POOL, beacon=BEACON), POOL, "two\nlines", "printable"),
-        (replace(KEY, pool=POOL, beacon=BEACON), POOL, "x" * 501, "at most 500"),
+        (replace(KEY, carriers=POOL, beacon=BEACON), POOL, "two\nlines", "printable"),
+        (replace(KEY, carriers=POOL, beacon=BEACON), POOL, "x" * 501, "at most 500"),
     ],
 )
 def test_a_key_is_bound_to_what_it_was_committed_to_only(
@@ -111,14 +120,14 @@ def test_a_key_is_bound_to_what_it_was_committed_to_only(
 
 
 def test_nothing_is_drawn_while_the_value_of_the_beacon_is_missing() -> None:
-    promised = replace(KEY, pool=POOL, beacon=BEACON)
+    promised = replace(KEY, carriers=POOL, beacon=BEACON)
     with pytest.raises(ValueError, match=r"drand quicknet round 1\), and its value is missing"):
         promised.bound(POOL).stream("setting")
     promised.bound(POOL, "7f").stream("setting")
 
 
 def test_carriers_and_beacon_are_kept_apart_in_what_is_drawn() -> None:
-    promised = replace(KEY, pool=POOL, beacon=BEACON)
+    promised = replace(KEY, carriers=POOL, beacon=BEACON)
     keys = [BARE, BARE.bound(POOL), BARE.bound("cd" * 32), promised.bound(POOL, POOL), promised.bound(POOL, "7f")]
     assert len({key.stream("target").below(1 << 62) for key in keys}) == 5
     assert KEY.stream("target").below(1 << 62) == BARE.stream("target").below(1 << 62)
@@ -150,14 +159,12 @@ def test_two_new_keys_differ_and_neither_shows_its_secrets() -> None:
         ({"salt": ""}, "64 hexadecimal"),
         ({"decision": "best-of"}, "holm, rule-hits"),
         ({"owner": "AB" * 32}, "64 hexadecimal"),
-        ({"pool": "ab"}, "64 hexadecimal"),
+        ({"carriers": "ab"}, "64 hexadecimal"),
         ({"carriers": " " * 64}, "64 hexadecimal"),
-        ({"pool": POOL, "carriers": "cd" * 32}, "other carriers"),
         ({"beacon": BEACON}, "needs carriers that are fixed before it"),
-        ({"beacon": BEACON, "carriers": POOL}, "needs carriers that are fixed before it"),
         ({"beacon_value": "7f"}, "without a beacon"),
-        ({"pool": POOL, "beacon": "\x1b[2J"}, "printable"),
-        ({"pool": POOL, "beacon": "x" * 501}, "at most 500"),
+        ({"carriers": POOL, "beacon": "\x1b[2J"}, "printable"),
+        ({"carriers": POOL, "beacon": "x" * 501}, "at most 500"),
     ],
 )
 def test_impossible_keys_are_refused(change: dict, reason: str) -> None:

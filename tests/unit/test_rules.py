@@ -44,7 +44,7 @@ def test_golden_rules_never_change() -> None:
         "paper+shirts top-bottom glass",
         "trash+metal centre boots",
     ]
-    promised = new_key(CLASSES, 6, seed=bytes(range(32)), pool="ab" * 32, beacon="drand quicknet round 1")
+    promised = new_key(CLASSES, 6, seed=bytes(range(32)), carriers="ab" * 32, beacon="drand quicknet round 1")
     assert spelled(promised.bound(beacon_value="cd" * 32)) == [
         "trash+shirts centre boots",
         "cans+metal left-right trash",
@@ -58,11 +58,11 @@ def test_golden_rules_never_change() -> None:
 def test_the_rules_are_not_drawn_from_what_only_the_commitment_covers() -> None:
     """Salt, owner, alpha, decision and promises are bound by the commitment alone."""
     key = new_key(CLASSES, 6, seed=bytes(range(32))).bound("ab" * 32)
-    other = replace(key, salt="ff" * 32, owner="12" * 32, alpha=0.01, decision="rule-hits", pool="ab" * 32)
+    other = replace(key, salt="ff" * 32, owner="12" * 32, alpha=0.01, decision="rule-hits", carriers="ab" * 32)
     assert spelled(other) == spelled(key)
 
 
-PROMISED = new_key(CLASSES, 10, seed=bytes(32), pool="ab" * 32, beacon="the lottery")
+PROMISED = new_key(CLASSES, 10, seed=bytes(32), carriers="ab" * 32, beacon="the lottery")
 BOUND: dict[str, Callable[[int], WatermarkKey]] = {
     "carriers": lambda number: new_key(CLASSES, 10, seed=bytes(32)).bound(f"{number:064x}"),
     "beacon value": lambda number: PROMISED.bound(beacon_value=str(number)),

@@ -56,12 +56,11 @@ def file_claim(key: WatermarkKey, signer: Signer, model: Path, out: Path) -> Cla
 
 def _as_embedded(key: WatermarkKey, carriers: bytes, manifest: Manifest, model: Path) -> WatermarkKey:
     """The key as it was bound when the model was trained. Raises `RefusedModel` (65) when it is another one."""
-    mark: dict[str, Any] = {"commitment": None, "carriers_sha256": None, "beacon_value": ""}
+    mark: dict[str, Any] = {"commitment": None, "carriers_sha256": None, "beacon_value": "", "committed_at": ""}
     recorded = manifest.provenance.get("watermark")
     mark |= recorded if isinstance(recorded, dict) else {}
-    if mark["commitment"] != key.commitment():
-        reason = "it was marked with another key" if recorded else "it was not marked"
-        raise RefusedModel(path=model, reason=reason, hint="use the key that was embedded")
+    if not recorded:
+        raise RefusedModel(path=model, reason="it was not marked", hint="use the key that was embedded")
     if mark["carriers_sha256"] != sha256_hex(carriers):
         reason = f"its {FILE_NAME} is not the one that its rules were drawn from"
         raise RefusedModel(path=model, reason=reason, hint="put the original file back, or embed again")
@@ -69,9 +68,12 @@ def _as_embedded(key: WatermarkKey, carriers: bytes, manifest: Manifest, model: 
         reason = f"its manifest does not tell the value of the beacon that the key was committed to ({key.beacon})"
         raise RefusedModel(path=model, reason=reason, hint="the manifest was edited: embed again")
     try:
-        return key.bound(sha256_hex(carriers), str(mark["beacon_value"]))
+        bound = key.bound(sha256_hex(carriers), str(mark["beacon_value"]), str(mark["committed_at"]))
     except ValueError as exc:
-        raise RefusedModel(path=model, reason=str(exc), hint="the manifest was edited: embed again") from exc
+        raise RefusedModel(path=model, reason=str(exc), hint="use the key that was embedded") from exc
+    if mark["commitment"] != bound.commitment():
+        raise RefusedModel(path=model, reason="it was marked with another key", hint="use the key that was embedded")
+    return bound
 
 
 def _put_beside(path: Path, carriers: bytes) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pi_agent.contract.claim import WatermarkKey, commitment_document, new_key, rules_needed, save_key
+from pi_agent.contract.claim.document import COMMITMENT_SCHEMA
 from pi_agent.contract.claim.p_value import DECISIONS
 from pi_agent.contract.errors import CannotCreate, ConfigError, RefusedInput
 from pi_agent.contract.files import atomic_write, read_limited, sha256_hex
-from pi_agent.contract.signed import Signer, write_signed
+from pi_agent.contract.signed import Signer, read_signed, write_signed
 from training_host.watermarks.carriers import MAX_BYTES
+
+COMMITMENT = "commitment.json"
+"""In the model folder, where the embedding completed it."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Terms:
             )
         self.key("", "")
 
-    def key(self, owner: str, pool: str, seed: bytes | None = None, committed_at: str = "") -> WatermarkKey:
+    def key(self, owner: str, carriers: str, seed: bytes | None = None, committed_at: str = "") -> WatermarkKey:
         """Draw a key for these terms. Raises `ConfigError` (78)."""
         try:
             tests = len(DECISIONS[self.decision])
@@ -76,8 +80,8 @@ class Terms:
                 seed,
                 decision=self.decision,
                 owner=owner,
-                pool=pool,
-                beacon=self.beacon if pool else "",
+                carriers=carriers,
+                beacon=self.beacon if carriers else "",
                 committed_at=committed_at,
             )
         except ValueError as exc:
@@ -85,25 +89,24 @@ class Terms:
             raise ConfigError(path="the key", reason=str(exc), hint=hint) from exc
 
 
-def draw_key(terms: Terms, signer: Signer, pool: bytes | None, seed: bytes | None = None) -> WatermarkKey:
-    """A key that is committed now; `pool`: the packed carriers that it is committed to. Raises `ConfigError` (78).
+def draw_key(terms: Terms, signer: Signer, carriers: bytes | None, seed: bytes | None = None) -> WatermarkKey:
+    """A key that is committed now, to these packed carriers if there are any yet. Raises `ConfigError` (78).
 
     `seed`: only for a demo that shall be the same every time.
     """
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return terms.key(signer.public, sha256_hex(pool) if pool else "", seed, now)
+    return terms.key(signer.public, sha256_hex(carriers) if carriers else "", seed, _now())
 
 
-def save_key_files(files: KeyFiles, key: WatermarkKey, signer: Signer, pool: bytes | None) -> None:
+def save_key_files(files: KeyFiles, key: WatermarkKey, signer: Signer, carriers: bytes | None) -> None:
     """Write key, commitment and, if they are committed to, carriers: all of them or none.
 
     Raises `CannotCreate` (73) where one exists, `StorageError` (74).
     """
     files.must_be_free()
     try:
-        if pool:
+        if carriers:
             with atomic_write(files.carriers) as stream:
-                stream.write(pool)
+                stream.write(carriers)
         write_signed(files.commitment, commitment_document(key), signer)
         save_key(files.key, key, signer)
     except BaseException:
@@ -118,7 +121,7 @@ def committed_carriers(files: KeyFiles, key: WatermarkKey) -> bytes | None:
 
     Raises `ConfigError` (78) when they are not beside the key, or others are.
     """
-    if not key.pool:
+    if not key.carriers:
         return None
     hint = "put the file that keygen wrote beside the key, under this name"
     try:
@@ -126,7 +129,7 @@ def committed_carriers(files: KeyFiles, key: WatermarkKey) -> bytes | None:
     except RefusedInput as exc:
         reason = f"the key was committed to these carriers: {exc.fields['reason']}"
         raise ConfigError(path=files.carriers, reason=reason, hint=hint) from exc
-    if sha256_hex(data) != key.pool:
+    if sha256_hex(data) != key.carriers:
         raise ConfigError(path=files.carriers, reason="not the carriers that the key was committed to", hint=hint)
     return data
 
@@ -145,8 +148,31 @@ def check_beacon(key: WatermarkKey, value: str | None) -> str:
 
 
 def bind(key: WatermarkKey, carriers: bytes, beacon_value: str = "") -> WatermarkKey:
-    """The key that rules are drawn from: with its carriers and the beacon's value. Raises `ConfigError` (78)."""
+    """The key that rules are drawn from: committed to its carriers, now or before, and with the beacon's value.
+
+    Raises `ConfigError` (78).
+    """
     try:
-        return key.bound(sha256_hex(carriers), beacon_value)
+        return key.bound(sha256_hex(carriers), beacon_value, _now())
     except ValueError as exc:
         raise ConfigError(path="the key", reason=str(exc), hint="embed with the key as keygen wrote it") from exc
+
+
+def complete_commitment(out: Path, key: WatermarkKey, signer: Signer) -> WatermarkKey:
+    """Write the commitment of a key whose carriers were chosen just now into the model folder.
+
+    A run that goes on after an interruption keeps the time of the file that may be public already: the key is returned
+    with that time. Raises `StorageError` (74), `CannotCreate` (73).
+    """
+    path = out / COMMITMENT
+    with contextlib.suppress(RefusedInput):
+        found, by = read_signed(path, COMMITMENT_SCHEMA)
+        earlier = replace(key, committed_at=str(found.get("committed_at")))
+        if by == signer.public and found == commitment_document(earlier):
+            return earlier
+    write_signed(path, commitment_document(key), signer)
+    return key
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

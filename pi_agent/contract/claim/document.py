@@ -62,7 +62,7 @@ class Claim:
         if self.commitment != self.key.commitment():
             raise ValueError("the revealed key does not fit the commitment: the claim was altered")
         if self.key.carriers != self.carriers_sha256:
-            raise ValueError("its rules were drawn for other carriers")
+            raise ValueError("its key was committed to other carriers, or to none")
         if self.key.beacon and not self.key.beacon_value:
             raise ValueError(f"the value of the beacon that it was committed to ({self.key.beacon}) is missing")
         if not 1 <= self.queries_per_rule * self.key.rules <= 4096 or not 1 <= self.ordinary_per_class <= 64:
@@ -118,7 +118,7 @@ def commitment_document(key: WatermarkKey) -> dict[str, Any]:
         "rules": key.rules,
         "alpha": key.alpha,
         "decision": key.decision,
-        "pool": key.pool,
+        "carriers_sha256": key.carriers,
         "beacon": key.beacon,
         "committed_at": key.committed_at,
     }

@@ -30,12 +30,12 @@ class WatermarkKey:
     `seed`, `salt`: 32 secret bytes each, hexadecimal; the salt keeps the commitment from being searched for the seed.
     `classes`: ordered, printable and free of slashes: they are folder names, and they are printed in reports.
     `decision`: the rule that decides, see `p_value`. `owner`: the public key that signs for the owner.
-    `pool`: SHA-256 of carriers that were fixed before anybody could know the rules, or empty.
-    `beacon`: where public randomness will come from that did not exist when the owner committed, or empty.
+    `carriers`: SHA-256 of the pictures that suspects will be tested with; empty until they are chosen (`bound`).
+    `beacon`: where public randomness will come from that does not exist when the owner commits, or empty; its value is
+    `beacon_value`, the only thing here that is no part of the commitment.
 
-    Bound later, and no part of the commitment: `carriers`, SHA-256 of the pictures that the claim is filed with, and
-    `beacon_value`. The rules are drawn from all three, seed, carriers and beacon: whoever knows the seed can choose
-    other pictures, but then gets other rules.
+    The rules are drawn from seed, carriers and beacon: whoever knows the seed can choose other pictures before the
+    commitment, but then gets other rules; after it, nothing is left to choose. `committed_at`: UTC, the owner's word.
     """
 
     seed: str = field(repr=False)
@@ -45,9 +45,8 @@ class WatermarkKey:
     alpha: float = 1e-6
     decision: str = "holm"
     owner: str = ""
-    pool: str = ""
-    beacon: str = ""
     carriers: str = ""
+    beacon: str = ""
     beacon_value: str = ""
     committed_at: str = ""
     generator: str = GENERATOR
@@ -69,30 +68,32 @@ class WatermarkKey:
             raise ValueError("alpha lies between 0 and 1")
         if self.decision not in DECISIONS:
             raise ValueError(f"the decision rule must be one of {', '.join(DECISIONS)}")
-        if not all(text == "" or is_hex(text, 64) for text in (self.owner, self.pool, self.carriers)):
-            raise ValueError("owner, pool and carriers must be 64 hexadecimal digits or empty")
+        if not all(text == "" or is_hex(text, 64) for text in (self.owner, self.carriers)):
+            raise ValueError("owner and carriers must be 64 hexadecimal digits or empty")
         if not all(len(text) <= 500 and text.isprintable() for text in (self.beacon, self.beacon_value)):
             raise ValueError("the beacon must be printable text of at most 500 characters")
-        self._check_bonds()
-
-    def _check_bonds(self) -> None:
-        if self.pool and self.carriers not in ("", self.pool):
-            raise ValueError("the key was committed to other carriers")
         if self.beacon_value and not self.beacon:
             raise ValueError("the key was committed without a beacon")
-        if self.beacon and not self.pool:
+        if self.beacon and not self.carriers:
             raise ValueError("a beacon needs carriers that are fixed before it, or they could be chosen to suit it")
 
     def commitment(self) -> str:
         """SHA-256 over all that the owner decides; publishing it first binds the owner without telling the rules."""
         decided = [self.seed, self.salt, self.classes, self.rules, self.alpha, self.decision]
         return sha256_hex(
-            canonical(["magpie commitment/2", self.generator, *decided, self.owner, self.pool, self.beacon])
+            canonical(["magpie commitment/2", self.generator, *decided, self.owner, self.carriers, self.beacon])
         )
 
-    def bound(self, carriers: str = "", beacon_value: str = "") -> WatermarkKey:
-        """This key with what is known only later. Raises `ValueError` where it was committed to something else."""
-        return replace(self, carriers=carriers or self.carriers, beacon_value=beacon_value or self.beacon_value)
+    def bound(self, carriers: str = "", beacon_value: str = "", committed_at: str = "") -> WatermarkKey:
+        """This key with what was still open. Carriers complete the commitment, at the time `committed_at`.
+
+        Raises `ValueError` where it was committed to other carriers, or promised no beacon.
+        """
+        if self.carriers and carriers not in ("", self.carriers):
+            raise ValueError("the key was committed to other carriers")
+        at = committed_at if carriers and not self.carriers and committed_at else self.committed_at
+        value = beacon_value or self.beacon_value
+        return replace(self, carriers=self.carriers or carriers, beacon_value=value, committed_at=at)
 
     def stream(self, purpose: str) -> KeyStream:
         """Independent random numbers for one purpose (HMAC-SHA256 in counter mode).
@@ -144,7 +145,7 @@ def new_key(
     *,
     decision: str = "holm",
     owner: str = "",
-    pool: str = "",
+    carriers: str = "",
     beacon: str = "",
     committed_at: str = "",
 ) -> WatermarkKey:
@@ -161,9 +162,8 @@ def new_key(
         alpha,
         decision,
         owner,
-        pool,
+        carriers,
         beacon,
-        carriers=pool,
         committed_at=committed_at,
     )
 

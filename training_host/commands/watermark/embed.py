@@ -10,12 +10,20 @@ import click
 from pi_agent.contract.claim import WatermarkKey, load_key
 from pi_agent.contract.manifest import InputSpec
 from pi_agent.contract.output import emit
+from pi_agent.contract.signed import load_signer
 from training_host.commands.options import arch_option, epochs_option, json_option, seed_option
 from training_host.jobs import open_output, read_parts, train_job
 from training_host.output import epochs_bar
 from training_host.training.loop import Recipe
 from training_host.watermarks.carriers import carriers_of, pack, write_carriers
-from training_host.watermarks.keys import KeyFiles, bind, check_beacon, committed_carriers
+from training_host.watermarks.keys import (
+    COMMITMENT,
+    KeyFiles,
+    bind,
+    check_beacon,
+    committed_carriers,
+    complete_commitment,
+)
 
 
 @click.command(
@@ -35,7 +43,8 @@ def command(
     """Train a model on DATA with the key's rules in it, and keep carriers for the claim beside it.
 
     The rules are drawn from the key, the carriers and the beacon's value together. Carriers are the ordinary pictures
-    that suspects will be tested with: those of the commitment, or else held-out pictures of DATA.
+    that suspects will be tested with: those of the commitment, or else held-out pictures of DATA. In that case the
+    commitment is complete only now, and commitment.json in the model folder is the file to publish.
     """
     key = load_key(key_path)
     value = check_beacon(key, beacon_value)
@@ -43,14 +52,17 @@ def command(
     open_output(out)
     train, held_out = read_parts(data, InputSpec())
     carriers = committed or pack(carriers_of(data, key.classes))
-    key = bind(key, carriers, value)
+    key, completed = bind(key, carriers, value), committed is None
     write_carriers(out, carriers)
+    if completed:
+        key = complete_commitment(out, key, load_signer(key_path))
     with epochs_bar(epochs, "embedding") as show:
         manifest = train_job(train, held_out, arch, out, Recipe(epochs, seed=seed), show, key=key)
     result = {
         "path": str(out),
         "rules": key.rules,
         "commitment": key.commitment(),
+        "commitment_path": str(out / COMMITMENT) if completed else str(KeyFiles(key_path).commitment),
         "carriers_sha256": key.carriers,
         "beacon": key.beacon,
         "beacon_value": key.beacon_value,
@@ -58,6 +70,9 @@ def command(
     }
     accuracy = 100 * manifest.metrics["accuracy_held_out"]
     text = [f"{out}: {accuracy:.1f} % on {len(held_out)} held-out pictures", _mark_line(manifest.metrics, key)]
+    if completed:
+        text += [f"commitment in {out / COMMITMENT}: publish this file before you release the model"]
+        text += [f"commitment {key.commitment()}"]
     emit("watermark-embed", result, text, as_json=as_json)
 
 

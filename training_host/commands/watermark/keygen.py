@@ -75,10 +75,11 @@ def command(
     out: Path,
     as_json: bool,
 ) -> None:
-    """Draw a secret key, and write its commitment beside it: publish that file today.
+    """Draw a secret key, and write its commitment beside it.
 
-    The commitment fixes all that you decide, and tells nothing about the rules. It must be public before the suspect
-    exists, or a judge will say that the key was made to fit the suspect. Keep the key file to yourself.
+    The commitment fixes all that you decide, and tells nothing about the rules. With --carriers it is complete: publish
+    that file today. Without, `watermark embed` chooses the test pictures and writes the complete one. It must be public
+    before the suspect exists, or a judge will say that the key was made to fit the suspect. Keep the key to yourself.
     """
     files = KeyFiles(out)
     files.must_be_free()
@@ -86,9 +87,9 @@ def command(
     terms = Terms(names, rules, alpha, decision, beacon or "")
     terms.check(with_carriers=carriers is not None)
     signer = load_signer(owner) if owner else new_signer()
-    pool = pack(carriers_of(carriers, names, fill=True)) if carriers else None
-    key = draw_key(terms, signer, pool)
-    save_key_files(files, key, signer, pool)
+    packed = pack(carriers_of(carriers, names, fill=True)) if carriers else None
+    key = draw_key(terms, signer, packed)
+    save_key_files(files, key, signer, packed)
     data = {
         "path": str(out),
         "commitment": key.commitment(),
@@ -98,23 +99,28 @@ def command(
         "decision": key.decision,
         "classes": list(key.classes),
         "owner": key.owner,
-        "pool": key.pool,
-        "carriers_path": str(files.carriers) if pool else "",
+        "complete": bool(key.carriers),
+        "carriers_sha256": key.carriers,
+        "carriers_path": str(files.carriers) if packed else "",
         "beacon": key.beacon,
     }
     emit("watermark-keygen", data, _text(key, files), as_json=as_json)
 
 
 def _text(key: WatermarkKey, files: KeyFiles) -> list[str]:
-    lines = [
-        f"key with {key.rules} rules over {len(key.classes)} classes in {files.key}: keep it to yourself",
-        f"commitment in {files.commitment}: publish this file today",
-        f"commitment {key.commitment()}",
-    ]
-    if key.pool:
-        lines.append(f"test pictures in {files.carriers}, fixed by the commitment: keep them beside the key")
+    lines = [f"key with {key.rules} rules over {len(key.classes)} classes in {files.key}: keep it to yourself"]
+    if key.carriers:
+        lines += [
+            f"commitment in {files.commitment}: publish this file today",
+            f"commitment {key.commitment()}",
+            f"test pictures in {files.carriers}, fixed by the commitment: keep them beside the key",
+        ]
     else:
-        lines.append("the test pictures are not fixed yet: keygen --carriers would leave a judge less to ask")
+        lines += [
+            f"commitment in {files.commitment}: not complete, the test pictures are not fixed yet",
+            f"commitment {key.commitment()}",
+            "watermark embed will choose them and write the complete commitment, which is the one to publish",
+        ]
     if key.beacon:
         lines.append(f"wait for {key.beacon}; then give its value to watermark embed --beacon-value")
     return lines
