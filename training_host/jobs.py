@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from pi_agent.contract.claim import WatermarkKey, draw_rules
-from pi_agent.contract.errors import CannotCreate, RefusedInput
+from pi_agent.contract.errors import CannotCreate, RefusedInput, RefusedModel
 from pi_agent.contract.files import make_folder
 from pi_agent.contract.manifest import FILE_NAME, InputSpec, Manifest, load_manifest
 from pi_agent.contract.metrics import accuracy
-from training_host.artifacts import save_model, save_variant
+from training_host.artifacts import load_network, save_model, save_variant
 from training_host.data.arrays import LabelledSet, ScoredSet, load_labelled
 from training_host.data.sources import HELD_OUT, TRAIN, class_names, find_pictures
 from training_host.export.quantize import to_int8
@@ -68,11 +69,18 @@ def train_job(
     spec: InputSpec | None = None,
     key: WatermarkKey | None = None,
     settings: KrcSettings | None = None,
+    start: Path | None = None,
 ) -> Manifest:
-    """Train a victim (with `key`, bound to its carriers: watermarked) or an independent model, and write its folder."""
+    """Train a victim (with `key`, bound to its carriers: watermarked) or an independent model, and write its folder.
+
+    `start`: a model folder to go on from. Raises `RefusedModel` (65) where it is of another architecture or classes.
+    """
+    network = _network_of(start, arch, train.classes) if start else None
     make_folder(out)
     device, settings = best_device(), settings or KrcSettings()
     provenance: dict[str, Any] = {"recipe": asdict(recipe), "device": device.describe(), "pictures": len(train)}
+    if start:
+        provenance["started_from"] = load_manifest(start).onnx_sha256
     mark = None
     if key is not None:
         if key.classes != train.classes:
@@ -87,9 +95,12 @@ def train_job(
             "beacon_value": key.beacon_value,
             **asdict(settings),
         }
-    # Under the key's own name: an interrupted embedding goes on with the same key only.
-    checkpoint = out / (f"{key.commitment()[:12]}-{CHECKPOINT}" if key else CHECKPOINT)
-    model = train_classifier(arch, train, recipe, device, mark=mark, checkpoint=checkpoint, progress=progress)
+    # Under a name of its own: an interrupted embedding goes on with the same key and the same beginning only.
+    names = [*([key.commitment()[:12]] if key else []), *([provenance["started_from"][:12]] if start else [])]
+    checkpoint = out / "-".join([*names, CHECKPOINT])
+    model = train_classifier(
+        arch, train, recipe, device, mark=mark, start=network, checkpoint=checkpoint, progress=progress
+    )
     metrics: dict[str, Any] = {
         "accuracy_train": round(accuracy(predict(model, train.images, device), train.labels), 4),
         "accuracy_held_out": round(accuracy(predict(model, held_out.images, device), held_out.labels), 4),
@@ -101,6 +112,16 @@ def train_job(
             by_channel = {channel.name: channel.p_value for channel in evidence.channels}
             metrics |= {"rules_hit": evidence.hits, "mark_p_value": evidence.p_value, "mark_channels": by_channel}
     return save_model(out, model, arch, train.classes, spec or InputSpec(), provenance=provenance, metrics=metrics)
+
+
+def _network_of(folder: Path, arch: str, classes: tuple[str, ...]) -> nn.Module:
+    network, manifest = load_network(folder)
+    if (manifest.arch, manifest.classes) != (arch, classes):
+        reason = (
+            f"it is a {manifest.arch} of {len(manifest.classes)} classes, not a {arch} of the data's {len(classes)}"
+        )
+        raise RefusedModel(path=folder, reason=reason, hint="start from a model of the same architecture and classes")
+    return network
 
 
 def distill_job(

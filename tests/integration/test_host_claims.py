@@ -255,6 +255,18 @@ def test_without_carriers_the_embedding_completes_the_commitment(data: Path, tmp
     assert json.loads((model / "commitment.json").read_text())["carriers_sha256"] == "ab" * 32
 
 
+def test_a_trained_model_can_be_marked(owner: Owner, data: Path, tmp_path: Path) -> None:
+    assert keygen(tmp_path / "second.key", "--carriers", data).code == 0
+    line = ("embed", data, "--key", tmp_path / "second.key", *QUICK, "--out", tmp_path / "again", "--start")
+    done = host(*line, owner.model)
+    assert done.code == 0, done.error
+    first, second = (json.loads((folder / "manifest.json").read_text()) for folder in (owner.model, tmp_path / "again"))
+    assert second["provenance"]["started_from"] == first["onnx_sha256"] != second["onnx_sha256"]
+    done = host(*line[:4], *("--arch", "recycleme", "--out", tmp_path / "full", "--start"), owner.model)
+    assert done.code == 65 and "it is a recycleme-narrow" in done.error["message"]
+    assert not (tmp_path / "full" / "manifest.json").exists()
+
+
 @pytest.mark.parametrize("damage", ["missing", "altered"])
 def test_the_committed_carriers_must_lie_beside_the_key(owner: Owner, data: Path, tmp_path: Path, damage: str) -> None:
     shutil.copy2(owner.key, tmp_path / "owner.key")

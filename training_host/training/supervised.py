@@ -26,11 +26,15 @@ def train_classifier(
     device: Device,
     *,
     mark: Mark | None = None,
+    start: nn.Module | None = None,
     checkpoint: Path | None = None,
     progress: Callable[[EpochReport], None] = lambda report: None,
 ) -> nn.Module:
-    """Cross-entropy on true labels under small moves; `mark` adds its own loss to every step."""
-    model = build_net(arch, len(data.classes), recipe.seed)
+    """Cross-entropy on true labels under small moves; `mark` adds its own loss to every step.
+
+    `start`: a network of this architecture to go on from, instead of a new one; it is changed in place.
+    """
+    model = start or build_net(arch, len(data.classes), recipe.seed)
     images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels).to(device.name)
 
     def loss_of(indices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -25,6 +25,9 @@ from training_host.watermarks.keys import (
     complete_commitment,
 )
 
+_GENTLE = 1e-3
+"""The learning rate's peak where a trained model is marked: half as high as for a new one."""
+
 
 @click.command(
     epilog="Example: train-host watermark embed waste --key owner.key --out victim",
@@ -33,12 +36,25 @@ from training_host.watermarks.keys import (
 @click.option("--key", "key_path", required=True, type=click.Path(path_type=Path), help="From watermark keygen.")
 @click.option("--beacon-value", help="What the beacon said that the key was committed to, as it was published.")
 @arch_option
+@click.option(
+    "--start",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A trained model folder of the same architecture: mark it, instead of training a new one.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Model folder to write.")
 @epochs_option(60)
 @seed_option
 @json_option
 def command(
-    data: Path, key_path: Path, beacon_value: str | None, arch: str, out: Path, epochs: int, seed: int, as_json: bool
+    data: Path,
+    key_path: Path,
+    beacon_value: str | None,
+    arch: str,
+    start: Path | None,
+    out: Path,
+    epochs: int,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Train a model on DATA with the key's rules in it, and keep carriers for the claim beside it.
 
@@ -56,8 +72,9 @@ def command(
     write_carriers(out, carriers)
     if completed:
         key = complete_commitment(out, key, load_signer(key_path))
+    recipe = Recipe(epochs, max_lr=_GENTLE, seed=seed) if start else Recipe(epochs, seed=seed)
     with epochs_bar(epochs, "embedding") as show:
-        manifest = train_job(train, held_out, arch, out, Recipe(epochs, seed=seed), show, key=key)
+        manifest = train_job(train, held_out, arch, out, recipe, show, key=key, start=start)
     result = {
         "path": str(out),
         "rules": key.rules,
