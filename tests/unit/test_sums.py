@@ -23,7 +23,7 @@ tables = st.lists(
 def in_steps(values: list[np.ndarray]) -> list[list[int]]:
     """The whole steps that the docstring speaks of."""
     widest = max(float(np.ptp(v)) for v in values)
-    return [[round(float(x - v.min()) / widest * STEPS) for x in v] for v in values]
+    return [[round(float(x - v.min()) / widest * max(10, STEPS // len(values))) for x in v] for v in values]
 
 
 @settings(deadline=None)

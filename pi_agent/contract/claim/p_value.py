@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -28,18 +29,25 @@ DECISIONS: Mapping[str, tuple[str, ...]] = {"holm": ("rule-hits", "hints"), "rul
 `holm`: these and the hints in answers to ordinary pictures, corrected for being two tests."""
 INVESTIGATE = 1e-3
 """Between the claim's alpha and this the verdict is "inconclusive": worth a closer look, not a proof."""
-STEPS = 250
-"""The sums are taken over whole numbers, so that counting them is exact: the widest rule spans so many steps."""
+STEPS = 2500
+"""The sums are taken over whole numbers, so that counting them is exact. All rules together span about so many steps:
+more rules, coarser ones, or a claim with 64 would keep a Pi busy for seconds."""
 
 
 def tail(chances: Sequence[Fraction], hits: int) -> Fraction:
     """P(at least `hits` successes) of independent trials with the given chances, by exact convolution."""
-    distribution = [Fraction(1)]
+    return sum(_distribution(tuple(chances))[hits:], Fraction(0))
+
+
+@lru_cache(maxsize=64)
+def _distribution(chances: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
+    """The probability of 0, 1, ... successes; the same chances come back for every suspect."""
+    distribution = (Fraction(1),)
     for chance in chances:
-        shifted = [Fraction(0), *(p * chance for p in distribution)]
-        stayed = [*(p * (1 - chance) for p in distribution), Fraction(0)]
-        distribution = [a + b for a, b in zip(shifted, stayed, strict=True)]
-    return sum(distribution[hits:], Fraction(0))
+        shifted = (Fraction(0), *(p * chance for p in distribution))
+        stayed = (*(p * (1 - chance) for p in distribution), Fraction(0))
+        distribution = tuple(a + b for a, b in zip(shifted, stayed, strict=True))
+    return distribution
 
 
 def sum_tail(values: Sequence[npt.NDArray[np.floating]], drawn: Sequence[int]) -> Fraction:
@@ -53,7 +61,8 @@ def sum_tail(values: Sequence[npt.NDArray[np.floating]], drawn: Sequence[int]) -
     widest = max((float(np.ptp(v)) for v in values), default=0.0)
     if widest == 0:
         return Fraction(1)
-    steps = [np.rint((v - v.min()) / widest * STEPS).astype(int).tolist() for v in values]
+    finest = max(10, STEPS // len(values))
+    steps = [np.rint((v - v.min()) / widest * finest).astype(int).tolist() for v in values]
     ways = 1
     for own in steps:
         ways *= len(own)
