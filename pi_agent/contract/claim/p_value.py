@@ -42,7 +42,7 @@ def tail(chances: Sequence[Fraction], hits: int) -> Fraction:
 @lru_cache(maxsize=64)
 def _distribution(chances: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
     """The probability of 0, 1, ... successes; the same chances come back for every suspect."""
-    distribution = (Fraction(1),)
+    distribution: tuple[Fraction, ...] = (Fraction(1),)
     for chance in chances:
         shifted = (Fraction(0), *(p * chance for p in distribution))
         stayed = (*(p * (1 - chance) for p in distribution), Fraction(0))
