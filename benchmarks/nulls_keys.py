@@ -69,7 +69,7 @@ class Ready:
         drawn = [at for _, at in tested]
         hints = float(sum_tail([own[1] for own, _ in tested], drawn))
         by_sum = float(sum_tail([own[2] for own, _ in tested], drawn))
-        return [by_hits, hints, by_sum, float(min(holm([Fraction(by_hits), Fraction(hints)])))]
+        return [by_hits, hints, by_sum, float(min(holm([Fraction(by_sum), Fraction(hints)])))]
 
     def _of(self, rule: Rule) -> tuple[list[int], int, P, P]:
         """Of a setting: candidates, the place of the strict favourite or -1, hints, and sums."""

@@ -12,9 +12,9 @@ _MEANING = {
     "inconclusive": "it follows the rules more than chance likes, too little for proof: look closer",
 }
 _CHANNELS = {
+    "score-sum": "answers to composites lean towards the rules' targets",
+    "hints": "answers to ordinary pictures lean towards the targets",
     "rule-hits": "composites are called by the rule's target",
-    "hints": "ordinary answers lean towards the targets",
-    "score-sum": "how much composites get of the targets",
 }
 
 

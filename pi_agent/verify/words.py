@@ -24,7 +24,7 @@ CHANNEL = {
         "Hints in ordinary answers",
         "Do answers to ordinary pictures lean towards the targets of the rules in which their class takes part?",
     ),
-    "score-sum": ("Sum of scores", "How much do the composites get of their targets altogether?"),
+    "score-sum": ("Composites", "Do answers to composites lean towards the secret targets of their rules?"),
 }
 GROUND = {
     "pictures": ("The pictures", "Whoever chooses the pictures after the key could look for some that suit it."),

@@ -52,7 +52,7 @@ def test_the_demo_goes_on_after_a_kill_and_never_exceeds_the_quota(tmp_path: Pat
     for verdict in result["verdicts"].values():
         assert verdict["queries"] <= 320 and 0 < verdict["p_value"] <= 1
         by_channel = {channel["name"]: channel["p_value"] for channel in verdict["channels"]}
-        assert verdict["p_value"] == pytest.approx(min(1, 2 * min(by_channel["rule-hits"], by_channel["hints"])))
+        assert verdict["p_value"] == pytest.approx(min(1, 2 * min(by_channel["score-sum"], by_channel["hints"])))
         expected = {0: "owned", 10: "not-owned", 11: "inconclusive"}[verdict["exit"]]
         assert verdict["verdict"] == expected
     assert set(result["scores"]["substitute"]) == {"standard", "augmented", "other"}

@@ -170,7 +170,7 @@ def test_with_fewer_classes_the_rules_that_are_left_are_tested_exactly(bench: Be
     assert tested == left and len(left) < RULES
     gone = [NAMES[c] for c in DROPPED]
     chances = [Fraction(1, sum(c not in gone for c in rule.candidates(NAMES))) for rule in left]
-    by_hits = found.evidence.channels[0]
+    by_hits = next(channel for channel in found.evidence.channels if channel.name == "rule-hits")
     assert by_hits.floor == float(tail(chances, len(left))), "the fewer candidates are what p counts with"
     assert by_hits.p_value == float(tail(chances, found.evidence.hits))
     assert found.verdict == WANTED[name]

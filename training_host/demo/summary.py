@@ -6,10 +6,10 @@ from typing import Any
 
 from pi_agent.contract.output import table
 
-CHANNELS = ("rule-hits", "hints")
+CHANNELS = ("score-sum", "hints")
 """The two tests that decide, by Holm's correction: on composites, and on ordinary pictures."""
 _POINTS = ("standard", "augmented", "other")
-HEADER = ("model", "accuracy %", *_POINTS, "rules hit", "p of hits", "p of hints", "p-value", "verdict")
+HEADER = ("model", "accuracy %", *_POINTS, "rules hit", "p of composites", "p of hints", "p-value", "verdict")
 
 
 def model_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -91,12 +91,11 @@ def weigh(
     by_hits = Channel("rule-hits", *(float(p) for p in table.p_of_hits(hit)))
     hints = Channel("hints", *(float(p) for p in table.p_of_hints(ordinary)))
     by_sum = Channel("score-sum", *(float(p) for p in table.p_of_sum(composites)))
-    every = (by_hits, hints, by_sum)
-    deciding = [c for c in every if c.name in DECISIONS[decision]]
-    rest = [c for c in every if c not in deciding]
+    every = {channel.name: channel for channel in (by_hits, by_sum, hints)}
+    deciding = [every.pop(name) for name in DECISIONS[decision]]
     p_value = min(holm([Fraction(c.p_value) for c in deciding]))
     floor = min(holm([Fraction(c.floor) for c in deciding]))
-    channels = (*deciding, *rest)
+    channels = (*deciding, *every.values())
     return Evidence(hit, share, tuple(table.tested), channels, decision, float(p_value), float(floor))
 
 

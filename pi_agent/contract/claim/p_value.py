@@ -24,9 +24,10 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-DECISIONS: Mapping[str, tuple[str, ...]] = {"holm": ("rule-hits", "hints"), "rule-hits": ("rule-hits",)}
-"""What may decide, fixed in the commitment, and the tests that count in it. `rule-hits`: the hits on composites alone.
-`holm`: these and the hints in answers to ordinary pictures, corrected for being two tests."""
+DECISIONS: Mapping[str, tuple[str, ...]] = {"holm": ("score-sum", "hints"), "rule-hits": ("rule-hits",)}
+"""What may decide, fixed in the commitment, and the tests that count in it. `rule-hits`: in how many rules the target
+is the favourite, the simplest to explain. `holm`: the sums over composites and over ordinary pictures, corrected for
+being two tests; more often right about a copy, or a model that was trained on."""
 INVESTIGATE = 1e-3
 """Between the claim's alpha and this the verdict is "inconclusive": worth a closer look, not a proof."""
 STEPS = 2500

@@ -43,8 +43,8 @@ def _not_empty(_: click.Context, parameter: click.Parameter, value: str | None) 
     type=click.Choice(list(DECISIONS)),
     default="holm",
     show_default=True,
-    help="What decides: composites alone (rule-hits), or also the hints in answers to ordinary pictures, corrected "
-    "for two tests (holm).",
+    help="What decides: the number of rules obeyed (rule-hits), or how much answers to composites and to ordinary "
+    "pictures lean towards the rules' targets, corrected for two tests (holm).",
 )
 @click.option(
     "--carriers",
