@@ -9,6 +9,7 @@ from pi_agent.contract.claim import load_claim
 from pi_agent.contract.files import sha256_hex
 from pi_agent.contract.manifest import load_manifest
 from pi_agent.verify import verify_file
+from pi_agent.verify.dispute import settle
 from training_host.data.arrays import load_labelled
 from training_host.data.make import make_data
 from training_host.data.sources import HELD_OUT, find_pictures
@@ -57,3 +58,24 @@ def test_accuracies_are_reproduced_on_data_rendered_anew(tmp_path: Path):
         data = load_labelled(held_out, model.classes, model.manifest.input)
         accuracy = float((model.scores_of(data.images).argmax(1) == data.labels).mean())
         assert accuracy == pytest.approx(RESULTS["models"][name]["accuracy"], abs=0.011), name
+
+
+def test_the_dispute_about_the_overwritten_model_is_decided_for_the_owner():
+    thief, recorded = MODELS / "overwritten", RESULTS["overwriting"]
+    model = thief / "model.onnx"
+    assert (
+        sha256_hex(model.read_bytes())
+        == load_manifest(thief).onnx_sha256
+        == load_claim(thief / "claim.json").model_sha256
+    )
+    assert (recorded["verdict"]["verdict"], recorded["own_verdict"]["verdict"]) == ("owned", "owned")
+    assert f"p = {recorded['verdict']['p_value']:.3g}" in (thief / "CARD.md").read_text()
+    claims = [MODELS / "claim.json", thief / "claim.json"]
+    commitments = [MODELS / "owner.commitment.json", thief / "commitment.json"]
+    for order, winner in ((1, "first"), (-1, "second")):
+        sides = claims[::order], [MODELS / "victim" / "model.onnx", model][::order]
+        assert settle(*sides, model, commitments=commitments).ruling.winner == winner
+    assert settle(claims, [MODELS / "victim" / "model.onnx", model]).ruling.winner == "undecided", (
+        "nothing was published"
+    )
+    assert recorded["dispute"]["winner"] == "first"
