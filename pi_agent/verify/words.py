@@ -75,7 +75,7 @@ def day(time: str) -> str:
 
 
 def verdict_reasons(report: Mapping[str, Any]) -> list[str]:
-    """One to four sentences on why the verdict is what it is. `report`: the content of a verdict document."""
+    """One to five sentences on why the verdict is what it is. `report`: the content of a verdict document."""
     p_value, alpha, tested = report["p_value"], report["alpha"], report["rules_tested"]
     strength = "If the suspect had nothing to do with this key, a result as strong as this or stronger would come up "
     strength += f"{one_in(p_value)}."
@@ -85,8 +85,10 @@ def verdict_reasons(report: Mapping[str, Any]) -> list[str]:
         "inconclusive": f"That deserves a closer look, but the level for a proof is {level}.",
         "not-owned": f"The level for a proof is {level}; from one in 1,000 on it would have been called inconclusive.",
     }
-    said = [f"It obeys {report['hits']} of the {tested} secret rules that could be tested.", strength]
-    said.append(against[report["verdict"]])
+    said = [f"It obeys {report['hits']} of the {tested} secret rules that could be tested outright."]
+    if report["decision"] == "holm":
+        said.append("What was weighed is how far its answers lean towards the secret targets, hit or not.")
+    said += [strength, against[report["verdict"]]]
     if report["p_floor"] > alpha:
         best = one_in(report["p_floor"])
         said.append(f"With so few rules to test, even a perfect result would come up {best}: no proof was possible.")
@@ -118,8 +120,8 @@ def how_it_decides(report: Mapping[str, Any]) -> str:
     """What the registered decision rule does with the tests."""
     if report["decision"] == "holm":
         return (
-            "The owner registered beforehand that two tests decide together. The smaller of their p-values counts, "
-            "doubled because there are two (Holm's correction)."
+            "The owner registered beforehand that two tests decide together, on composites and on ordinary pictures. "
+            "The smaller of their p-values counts, doubled because there are two (Holm's correction)."
         )
     return "The owner registered beforehand that one test decides: the number of rules obeyed."
 
