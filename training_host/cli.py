@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 
@@ -10,7 +9,7 @@ import click
 
 from pi_agent import __version__
 from pi_agent.contract.output import run, start_logging
-from training_host.errors import HostNotInstalled
+from training_host.lazy import LazyGroup
 
 VERBS = {
     "demo": "The whole story end to end, with a table and a report.",
@@ -25,32 +24,12 @@ VERBS = {
 }
 
 
-class LazyGroup(click.Group):
-    """Lists its verbs from a table; imports a verb's module (and torch) on its first use."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The verbs in the order of the story."""
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the verb's module and return its `command`."""
-        if cmd_name not in VERBS:
-            return None
-        try:
-            command: click.Command = importlib.import_module(f"training_host.commands.{cmd_name}").command
-        except ModuleNotFoundError as exc:
-            if (exc.name or "").startswith(("training_host", "pi_agent")):
-                raise
-            raise HostNotInstalled(package=exc.name) from exc
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of verbs without importing one."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(VERBS.items()))
-
-
-@click.command(cls=LazyGroup, epilog="Example: train-host demo --out demo-run")
+@click.group(
+    cls=LazyGroup,
+    package="training_host.commands",
+    verbs=VERBS,
+    epilog="Example: train-host demo --out demo-run",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Log every step to stderr.")
 @click.version_option(__version__, prog_name="train-host")
 def cli(verbose: bool) -> None:
