@@ -102,3 +102,14 @@ def test_the_system_calls_of_a_model_that_runs_show_no_file_and_no_network(
     found = calls(log, suspect)
     assert any("RLIMIT_CORE" in call.arguments for call in found), "no child"
     check_calls(found, claim.parent, ground / "tmp", suspect.parent)
+
+
+@pytest.mark.parametrize("deed", ["open('/etc/hostname')", "open('/etc/passwd')", "import socket; socket.socket()"])
+def test_the_check_would_see_a_file_or_a_socket(deed: str, strace: str, ground: Path) -> None:
+    suspect, log = model("honest", HONEST).place(ground / "suspect"), ground / "log"
+    program = f"open({str(suspect)!r}).close()\nfor _ in range(20): open('/dev/null').close()\n{deed}"
+    subprocess.run([strace, *TRACE, "-o", log, sys.executable, "-I", "-c", program], check=True)
+    with pytest.raises(AssertionError):
+        check_calls(calls(log, suspect), suspect.parent)
+    subprocess.run([strace, *TRACE, "-o", log, sys.executable, "-I", "-c", program.replace(deed, "")], check=True)
+    check_calls(calls(log, suspect), suspect.parent)
