@@ -104,7 +104,7 @@ def _other_pictures_beside_the_claim(court: _Court) -> None:
 
 def _other_pool(court: _Court) -> None:
     other = court.drawer.sha256(anything(court.rng, court.drawer))
-    court.file(court.claim_for(replace(court.key, pool=other, carriers=other)))
+    court.file(court.claim_for(replace(court.key, carriers=other)))
 
 
 def _other_seed(court: _Court) -> None:
