@@ -18,7 +18,7 @@ from pi_agent.runtime.session import NotFinite
 from pi_agent.runtime.shapes import MAX_CLASSES
 from pi_agent.runtime.suspect import Limits, Suspect
 from tests.support_models import colour_net, make, save
-from tests.support_shapes import KINDS, Place, conv_net, listed_as_inputs, unsqueezed
+from tests.support_suspects import KINDS, Place, conv_net, listed_as_inputs, unsqueezed
 
 PICTURES = np.random.default_rng(1).integers(0, 256, (11, 300, 300, 3), dtype=np.uint8)
 SPEC = InputSpec(size=(48, 40))
