@@ -47,7 +47,8 @@ def test_the_owners_and_the_adversarys_journey(host: Host, work: Path):
     code, info, _ = host("data", "info", data)
     assert code == 0 and info["images"] == 360 and info["classes"]["shoes"] == 30
 
-    code, key, _ = host("watermark", "keygen", "--classes", *made["classes"], "--rules", 4, "--out", work / "owner.key")
+    keygen = ("keygen", "--classes", *made["classes"], "--rules", 4, "--carriers", data, "--out", work / "owner.key")
+    code, key, _ = host("watermark", *keygen)
     assert code == 0 and key["rules"] == 4 and len(key["commitment"]) == 64
     assert (work / "owner.key").stat().st_mode & 0o077 == 0
     options = ("--arch", "recycleme-narrow", "--epochs", 1)
