@@ -1,0 +1,1 @@
+"""Attacks that try to remove a mark: one file per method."""
