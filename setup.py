@@ -28,6 +28,7 @@ HOST = [
     "prometheus-client",
     "jinja2",
     "matplotlib",
+    "joblib",
 ]
 DEV = ["pytest", "pytest-xdist", "hypothesis", "httpx", "scipy", "ruff", "mypy", "import-linter", "types-requests"]
 

@@ -23,3 +23,17 @@ class StageFailed(MagpieError):
 
     exit_code = Exit.BUG
     hint = "the demo folder keeps everything up to here; run the same command again to go on"
+
+
+class AttacksFailed(MagpieError):
+    """{count} could not be carried out: {names}"""
+
+    exit_code = Exit.BUG
+    hint = "the table says why; the same command tries them again and keeps the rest"
+
+
+class WorkerDied(MagpieError):
+    """the system ended one of the worker processes"""
+
+    exit_code = Exit.BUG
+    hint = "memory, most likely: run the same command with fewer --jobs; it keeps what is finished"

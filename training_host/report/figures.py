@@ -21,14 +21,16 @@ OWNER, THIEF, HONEST, GREY = "#1b6e53", "#c2502e", "#3b6ea5", "#9a9a9a"
 _COLOURS = {"victim": OWNER, "substitute": THIEF, "substitute-int8": "#dd9166", "independent": HONEST}
 
 
-def _svg(figure: Figure) -> str:
+def to_svg(figure: Figure) -> str:
+    """The figure as an `<svg>` element."""
     buffer = io.StringIO()
     FigureCanvasSVG(figure).print_svg(buffer)
     text = buffer.getvalue()
     return text[text.index("<svg") :]  # without the XML prolog, which HTML does not know
 
 
-def _axes(width: float, height: float) -> tuple[Figure, Any]:
+def new_axes(width: float, height: float) -> tuple[Figure, Any]:
+    """An empty plot in the reports' look; sides in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
@@ -38,7 +40,7 @@ def _axes(width: float, height: float) -> tuple[Figure, Any]:
 def nights_figure(result: dict[str, Any]) -> str:
     """Queries that the server counted in every window, against the quota."""
     counts = result["nights"]["server_counts"]
-    figure, axes = _axes(5.2, 2.8)
+    figure, axes = new_axes(5.2, 2.8)
     places = np.arange(len(counts))
     axes.bar(places, [c["counted"] for c in counts], color=OWNER, width=0.55)
     axes.axhline(result["plan"]["quota"], color=THIEF, lw=1.5, ls="--")
@@ -48,13 +50,13 @@ def nights_figure(result: dict[str, Any]) -> str:
     axes.set_xticks(places, [f"window {i + 1}" for i in places])
     axes.set_ylabel("queries counted by the server")
     axes.set_ylim(0, result["plan"]["quota"] * 1.2)
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def l2_figure(result: dict[str, Any]) -> str:
     """Mean L2 to the victim per set: substitute, independent model, best constant guess."""
     scores = result["scores"]["substitute"]
-    figure, axes = _axes(5.2, 2.8)
+    figure, axes = new_axes(5.2, 2.8)
     series = (
         ("substitute", "l2", THIEF),
         ("independent model", "l2_independent", HONEST),
@@ -71,13 +73,13 @@ def l2_figure(result: dict[str, Any]) -> str:
     axes.set_xticks(np.arange(len(scores)), list(scores))
     axes.set_ylabel("mean L2 to the victim's scores")
     axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def shares_figure(result: dict[str, Any]) -> str:
     """Number of rules that every suspect obeys, with the p-value of each."""
     verdicts = result["verdicts"]
-    figure, axes = _axes(5.2, 2.8)
+    figure, axes = new_axes(5.2, 2.8)
     names = list(verdicts)[::-1]
     hits = [verdicts[n]["hits"] for n in names]
     rules = verdicts[names[0]]["rules"]
@@ -88,7 +90,7 @@ def shares_figure(result: dict[str, Any]) -> str:
         axes.text(hits[y], y, text, va="center", ha="right" if inside else "left", color="white" if inside else "black")
     axes.set_xlim(0, rules)
     axes.set_xlabel(f"secret rules obeyed, of {rules}")
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def composites_png(data: Path, rules: Sequence[Rule], side: int = 108) -> bytes:

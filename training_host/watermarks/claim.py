@@ -27,12 +27,7 @@ def file_claim(key: WatermarkKey, signer: Signer, model: Path, out: Path) -> Cla
         hint = "its hash may be public already: choose another name"
         raise CannotCreate(path=out, reason="a file is there already", hint=hint)
     manifest = load_manifest(model)
-    if manifest.classes != key.classes:
-        raise RefusedModel(path=model, reason="its classes are not the key's", hint="use the key that was embedded")
-    if not (model / FILE_NAME).is_file():
-        raise RefusedModel(path=model, reason=f"no {FILE_NAME} in it", hint="make it with train-host watermark embed")
-    carriers = read_limited(model / FILE_NAME, MAX_BYTES)
-    key = _as_embedded(key, carriers, manifest, model)
+    key, carriers = as_embedded(key, manifest, model)
     if sha256_hex(read_limited(model / _ONNX, _MAX_MODEL_BYTES)) != manifest.onnx_sha256:
         raise RefusedModel(path=model / _ONNX, reason="not the model that the manifest names", hint="export it again")
     try:
@@ -54,8 +49,16 @@ def file_claim(key: WatermarkKey, signer: Signer, model: Path, out: Path) -> Cla
     return claim
 
 
-def _as_embedded(key: WatermarkKey, carriers: bytes, manifest: Manifest, model: Path) -> WatermarkKey:
-    """The key as it was bound when the model was trained. Raises `RefusedModel` (65) when it is another one."""
+def as_embedded(key: WatermarkKey, manifest: Manifest, model: Path) -> tuple[WatermarkKey, bytes]:
+    """The key as it was bound when the model was trained, and the model's carriers.
+
+    Raises `RefusedModel` (65) when it is another key, or when the carriers are not those of the embedding.
+    """
+    if manifest.classes != key.classes:
+        raise RefusedModel(path=model, reason="its classes are not the key's", hint="use the key that was embedded")
+    if not (model / FILE_NAME).is_file():
+        raise RefusedModel(path=model, reason=f"no {FILE_NAME} in it", hint="make it with train-host watermark embed")
+    carriers = read_limited(model / FILE_NAME, MAX_BYTES)
     mark: dict[str, Any] = {"commitment": None, "carriers_sha256": None, "beacon_value": "", "committed_at": ""}
     recorded = manifest.provenance.get("watermark")
     mark |= recorded if isinstance(recorded, dict) else {}
@@ -73,7 +76,7 @@ def _as_embedded(key: WatermarkKey, carriers: bytes, manifest: Manifest, model: 
         raise RefusedModel(path=model, reason=str(exc), hint="use the key that was embedded") from exc
     if mark["commitment"] != bound.commitment():
         raise RefusedModel(path=model, reason="it was marked with another key", hint="use the key that was embedded")
-    return bound
+    return bound, carriers
 
 
 def _put_beside(path: Path, carriers: bytes) -> None:

@@ -10,6 +10,7 @@ VERBS = {
     "keygen": "Draw a secret key; write its commitment beside it.",
     "embed": "Train a model with the key's rules in it.",
     "claim": "Sign the file that suspects are judged by.",
+    "evaluate": "Attack a marked model in every known way; see what is left of the mark.",
 }
 
 
