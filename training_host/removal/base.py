@@ -17,7 +17,7 @@ from training_host.training.loop import EpochReport
 from training_host.watermarks.base import ScoresOf
 
 EXTRACTION, MODIFICATION, EVASION = "extraction", "modification", "evasion"
-"""A new network from answers; the stolen network changed; the stolen network as it is, its inputs or answers changed."""
+"""A new network from answers; the stolen network, changed; the stolen network as it is, inputs or answers changed."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,18 @@ class Thief:
 class Stolen:
     """What the thief serves: `scores_of`, and the network where there is one (an int8 file or a vote has none).
 
-    A chain of attacks goes on from `network`.
+    A chain of attacks goes on from `network`. `arch` names its architecture where an attack chose it; None means the
+    same as before the attack.
     """
 
     scores_of: ScoresOf
     network: nn.Module | None = None
+    arch: str | None = None
 
     @classmethod
-    def of(cls, network: nn.Module, device: Device) -> Stolen:
+    def of(cls, network: nn.Module, device: Device, arch: str | None = None) -> Stolen:
         """A torch network that maps 0..1 pictures to logits."""
-        return cls(lambda images: predict(network, images, device), network)
+        return cls(lambda images: predict(network, images, device), network, arch)
 
 
 class Removal(Protocol):
