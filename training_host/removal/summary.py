@@ -144,6 +144,6 @@ def by_kind(attacks: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str,
     """Attacks that have figures, by their kind, in the order of first appearance."""
     kinds: dict[str, list[Mapping[str, Any]]] = {}
     for attack in attacks:
-        if "p_value" in attack:
+        if "p_value" in attack and attack["verdict"] != FAILED:
             kinds.setdefault(attack["kind"], []).append(attack)
     return kinds
