@@ -1,6 +1,7 @@
 """Every scheme is found in what it marked and in nothing else, and its p-value is what it says.
 
-A new scheme: add an instance to `SCHEMES`, with settings under which a few epochs of a tiny network on coloured noise embed it.
+A new scheme: add an instance to `SCHEMES`, with settings under which a few epochs of a tiny network on coloured noise
+embed it.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def test_the_same_key_gives_the_same_triggers_and_another_key_others(scheme: Sch
 def test_triggers_are_pictures_of_the_networks_size_with_classes_of_the_data(scheme: Scheme):
     batch = scheme.mark(key_of(1), coloured_set(64, 1), CPU).batch(torch.Generator().manual_seed(0))
     assert batch.inputs.shape[1:] == (3, 64, 64) and len(batch.inputs) == len(batch.targets)
-    assert 0 <= batch.inputs.min() and batch.inputs.max() <= 1
+    assert batch.inputs.min() >= 0 and batch.inputs.max() <= 1
     assert batch.targets.dtype == torch.int64 and set(batch.targets.tolist()) <= set(range(4))
 
 
@@ -127,6 +128,20 @@ def test_the_loss_teaches_every_layer_and_leaves_the_network_as_it_found_it(sche
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None and bool(parameter.grad.isfinite().all()), name
+
+
+@every_scheme
+def test_the_loss_is_a_finite_number_in_half_precision_too(scheme: Scheme):
+    data, model = coloured_set(64, 1), tiny().train()
+    mark = scheme.mark(key_of(1), data, CPU)
+    inputs, labels = to_batch(torch.from_numpy(data.images[:8]), "cpu"), torch.from_numpy(data.labels[:8])
+    triggers = mark.batch(torch.Generator().manual_seed(0))
+    full = mark.loss(model, inputs, labels, triggers)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = mark.loss(model, inputs, labels, triggers)
+    half.backward()
+    assert half.dtype == torch.float32 and float((half - full).detach().abs()) < 1
+    assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in model.parameters())
 
 
 @every_scheme
@@ -240,7 +255,7 @@ def test_hardened_triggers_lose_more_and_stay_within_five_steps_of_the_original(
         triggers = mark.batch(torch.Generator().manual_seed(0))
         hard = mark.harden(model, triggers)
         assert float((hard - triggers.inputs).abs().max()) <= 5 / 255 + 1e-6
-        assert 0 <= hard.min() and hard.max() <= 1 and not hard.requires_grad
+        assert hard.min() >= 0 and hard.max() <= 1 and not hard.requires_grad
         with undisturbed(model), torch.no_grad():
             losses = [float(nn.functional.cross_entropy(model(x), triggers.targets)) for x in (triggers.inputs, hard)]
         assert losses[1] > losses[0] + 0.1

@@ -18,6 +18,7 @@ from training_host.data.arrays import LabelledSet
 from training_host.training.augment import small_moves, to_batch
 from training_host.training.device import Device
 from training_host.watermarks.base import Finding, ScoresOf, TriggerBatch
+from training_host.watermarks.trigger_set import must_fit
 
 _CELLS = 4
 """The trigger is a square of so many by so many cells, each black or white."""
@@ -73,8 +74,7 @@ class Entangled:
 
     def mark(self, key: WatermarkKey, data: LabelledSet, device: Device) -> EntangledMark:
         """Raises `RefusedInput` (65) for a key of other classes, or where source or target class has no picture."""
-        if key.classes != data.classes:
-            raise RefusedInput(path="the key", reason="made for other classes", hint=f"the data has {data.classes}")
+        must_fit(key, data)
         secret = self.secret(key, data.images.shape[1:3])
         for drawn in (secret.source, secret.target):
             if not (data.labels == drawn).any():
