@@ -7,6 +7,7 @@ and stronger ones where those leave a small network unharmed. `full` has the gri
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from training_host.removal.anp import ANP
 from training_host.removal.answer_change import AnswerChange
@@ -147,7 +148,7 @@ def _tuning() -> Suite:
         data = "all data" if share == 1 else f"{100 * share:g} % of the data"
         suite[f"FTAL, {data}"] = FineTune(share=share)
         suite[f"RTAL, {data}"] = FineTune(reinit_last=True, share=share)
-        suite[f"fine-tuning lr 0.05, {data}"] = FineTune(lr=0.05, epochs=30, share=share, schedule="halve")
+        suite[f"fine-tuning lr 0.05, {data}"] = replace(STRONG, share=share)
     for lr in (1e-4, 1e-3, 5e-2):
         suite[f"FTAL lr {lr:g}, all data"] = FineTune(lr=lr)
     suite["FTAL by AdamW lr 1e-3, all data"] = FineTune(lr=1e-3, optimiser="adamw")
