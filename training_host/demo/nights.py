@@ -90,8 +90,8 @@ def spend_nights(model: Path, batch: Path, out: Path, quota: int, period: str, s
             say(f"window {result['day']}: {result['settled']} answers, {result['queue']} wait, exit {code}")
             if code == 0:
                 break
-            if not nights.refusal:
-                nights.refusal = _try_to_exceed(home)
+            if not nights.refusal and (attempt := _try_to_exceed(home))["day"] == result["day"]:
+                nights.refusal = attempt
                 say(f"one more in the same window: exit {nights.refusal['exit']}, {nights.refusal['message']}")
         _must(agent(home, "export", out / "transfer.tar"), "export")
     with contextlib.closing(Quota(quota, Period(parse_period(period)), place / "quota.db")) as counts:
@@ -118,9 +118,13 @@ def _read(path: Path) -> Nights:
 
 
 def _try_to_exceed(home: Path) -> dict[str, Any]:
-    """Ask for one query more than the window allows; the ledger must refuse before anything is sent."""
+    """Ask for one query more than the window allows; the ledger must refuse before anything is sent.
+
+    On a busy machine the next window may have begun meanwhile: then this is an honest query, and `day` tells.
+    """
     code, result, error = agent(home, "collect", "--limit", 1)
-    return {"exit": code, "sent": result.get("sent"), "message": error.get("message", "")}
+    told = {"exit": code, "sent": result.get("sent"), "message": error.get("message", "")}
+    return {**told, "day": result.get("day")}
 
 
 def _wait_for_window(home: Path) -> None:

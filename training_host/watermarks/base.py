@@ -20,7 +20,10 @@ ScoresOf = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 
 
 class TriggerBatch(NamedTuple):
-    """`inputs` float (m, 3, height, width) and the class that each shall be given, int64 (m,)."""
+    """`inputs` float (m, 3, height, width) and what each shall be called.
+
+    `targets`: a class each, int64 (m,), or a distribution each, float (m, classes).
+    """
 
     inputs: torch.Tensor
     targets: torch.Tensor
@@ -46,13 +49,15 @@ class Finding:
 
     `p_value`: the chance that a model without this key's mark does as well; `floor`: the smallest that it could have
     been. `rate`: the share of single triggers that are called by their target (WSR in the literature), 0..1.
-    `channels`: p-values of the single tests that went into `p_value`, by name.
+    `channels`: p-values of the single tests that went into `p_value`, by name. `hits`: rules obeyed, for schemes that
+    have rules.
     """
 
     p_value: float
     floor: float
     rate: float
     channels: Mapping[str, float] = field(default_factory=dict)
+    hits: int | None = None
 
 
 class Scheme(Protocol):
