@@ -20,6 +20,7 @@ from training_host.removal.fine_pruning import FinePruning
 from training_host.removal.fine_tune import FTAL, FTLL, RTAL, RTLL, STRONG, FineTune
 from training_host.removal.mcr import MCR
 from training_host.removal.nad import NAD
+from training_host.removal.nad import _distance as attention_distance
 from training_host.removal.overwrite import Overwrite
 from training_host.removal.prune import Prune
 from training_host.removal.quantise import Quantise
@@ -27,17 +28,18 @@ from training_host.removal.unlearn import Unlearn
 from training_host.removal.weight_noise import WeightNoise
 from training_host.removal.weight_shift import WeightShift
 from training_host.removal.wrk import WRK
+from training_host.training.augment import to_batch
 from training_host.training.loop import Recipe
 from training_host.training.supervised import train_classifier
 from training_host.training.tuning import Tuning, some_of, true_labels, tune
 from training_host.watermarks.krc import KrcMark, KrcSettings
 
 KEY = new_key(CLASSES, 3, seed=b"k" * 32)
+EAGER = KrcSettings(per_step=24, weight=1.0)
 GENTLE: list[Removal] = [
     replace(FTLL, epochs=1),
     replace(FTAL, epochs=1),
     replace(FTAL, epochs=1, optimiser="adamw", lr=1e-4, schedule="cosine"),
-    replace(STRONG, epochs=2, share=0.5),
     replace(RTLL, epochs=4, lr=0.05),
     Prune(0.3),
     Quantise("static", 32),
@@ -54,6 +56,7 @@ GENTLE: list[Removal] = [
 ]
 HARD: list[Removal] = [
     replace(RTAL, epochs=1, share=0.05),
+    replace(STRONG, epochs=1, share=0.5),
     Prune(0.3, structured=True),
     WeightShift(epochs=1, share=0.5),
     WRK(samples=20, epochs=2),
@@ -62,7 +65,7 @@ HARD: list[Removal] = [
 ]
 
 
-def thief_of(network: torch.nn.Module, count: int = 128) -> Thief:
+def thief_of(network: torch.nn.Module, count: int = 64) -> Thief:
     def honest(number: int) -> torch.nn.Module:
         raise AssertionError("no modification needs an honest network")
 
@@ -72,33 +75,33 @@ def thief_of(network: torch.nn.Module, count: int = 128) -> Thief:
 @pytest.fixture(scope="module")
 def marked() -> torch.nn.Module:
     data = coloured_set(320, 1)
-    mark = KrcMark(draw_rules(KEY), data, KrcSettings(), CPU)
+    mark = KrcMark(draw_rules(KEY), data, EAGER, CPU)
     return train_classifier("recycleme-narrow", data, Recipe(6, seed=1), CPU, mark=mark)
 
 
 @pytest.mark.parametrize("attack", [*GENTLE, *HARD], ids=repr)
 def test_every_attack_is_deterministic_leaves_the_stolen_network_alone_and_gives_scores(attack, marked):
-    before, fresh = weights(marked), coloured_set(24, 2).images
+    before, fresh = weights(marked), coloured_set(48, 2)
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
     stolen, again = (attack.steal(thief_of(marked)) for _ in range(2))
     assert torch.equal(torch.rand(2), expected), "torch's global generator moved"
-    scores = stolen.scores_of(fresh)
-    assert attack.kind == MODIFICATION and scores.shape == (24, 4) and scores.dtype == np.float32
+    scores = stolen.scores_of(fresh.images)
+    assert attack.kind == MODIFICATION and scores.shape == (48, 4) and scores.dtype == np.float32
     assert np.isfinite(scores).all() and np.allclose(scores.sum(1), 1, atol=1e-4)
-    assert np.array_equal(scores, again.scores_of(fresh))
+    assert np.array_equal(scores, again.scores_of(fresh.images))
     assert all(torch.equal(value, before[name]) for name, value in weights(marked).items())
     assert (stolen.network is None) == isinstance(attack, Quantise)
-    if stolen.network is not None:
+    if attack in GENTLE:
+        assert (scores.argmax(1) == fresh.labels).mean() > 0.9, "the task is lost"
+    if stolen.network is None:
+        difference = np.abs(scores - thief_of(marked).ask(fresh.images))
+        assert difference.max() > 0 and difference.mean() < 0.05
+    else:
         assert not stolen.network.training and stolen.network is not marked
         needs_gradient = [p.requires_grad for p in marked.parameters()]
         assert [p.requires_grad for p in stolen.network.parameters()] == needs_gradient
-
-
-@pytest.mark.parametrize("attack", GENTLE, ids=repr)
-def test_gentle_attacks_keep_the_task(attack, marked):
-    assert right(attack.steal(thief_of(marked))) > 0.9
 
 
 def right(stolen: Stolen) -> float:
@@ -120,7 +123,7 @@ def test_all_layers_scope_changes_all_layers(marked):
 
 
 def test_few_pictures_leave_the_statistics_and_many_replace_them(marked):
-    for count, same in ((128, True), (320, False)):
+    for count, same in ((64, True), (256, False)):
         after = norms_of(FineTune(epochs=1).steal(thief_of(marked, count)).network)
         for mine, theirs in zip(after, norms_of(marked), strict=True):
             assert torch.equal(mine.running_mean, theirs.running_mean) == same
@@ -140,7 +143,7 @@ def test_pruning_zeroes_the_promised_share_and_the_smallest_of_all_layers(share,
     gone = after == 0
     assert int(gone.sum()) == round(share * len(after))
     assert torch.equal(after[~gone], before[~gone])
-    if 0 < share:
+    if share > 0:
         assert before[gone].abs().max() <= before[~gone].abs().min()
 
 
@@ -174,13 +177,6 @@ def test_weights_of_k_bits_take_at_most_two_to_the_k_values(bits, epochs, marked
         assert len(layer.weight.unique()) <= 2**bits
 
 
-def test_int8_answers_differ_a_little_from_the_networks_own(marked):
-    fresh, own = coloured_set(48, 2).images, thief_of(marked).ask(coloured_set(48, 2).images)
-    for form in ("static", "dynamic"):
-        difference = np.abs(Quantise(form, 64).steal(thief_of(marked)).scores_of(fresh) - own)
-        assert 0 < difference.max() and difference.mean() < 0.05
-
-
 def test_noise_has_the_promised_size(marked):
     noisy = WeightNoise(0.5).steal(thief_of(marked)).network
     for mine, theirs in zip(weight_layers(noisy), weight_layers(marked), strict=True):
@@ -204,28 +200,27 @@ def test_the_curve_of_mode_connectivity_ends_at_the_stolen_network_and_at_its_co
 
 
 def test_anp_drops_channels_only_as_far_as_its_own_pictures_allow(marked):
-    def dropped(allowed: float) -> int:
-        network = ANP(share=1.0, steps=8, batch=16, allowed=allowed).steal(thief_of(marked)).network
-        return sum(int((norm.weight == 0).sum()) for norm in norms_of(network))
+    def dropped(allowed: float) -> tuple[int, float]:
+        stolen = ANP(share=1.0, steps=4, batch=16, lr=2.0, allowed=allowed).steal(thief_of(marked))
+        return sum(int((norm.weight == 0).sum()) for norm in norms_of(stolen.network)), right(stolen)
 
-    assert dropped(1.0) > dropped(0.05)
-    assert dropped(-1.0) == 0
+    everything, some, nothing = (dropped(allowed) for allowed in (1.0, 0.05, -1.0))
+    assert everything[0] > 0 and everything[0] >= some[0] and nothing[0] == 0
+    assert some[1] > 0.85
 
 
 def test_attention_distillation_pulls_towards_the_teacher(marked):
-    def attention(network: torch.nn.Module) -> torch.Tensor:
-        inputs = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-        output = hidden_filters(network)[3].output
-        with listening([output]) as heard, torch.no_grad():
-            network(inputs)
-        maps = heard[output].relu().square().sum(1).flatten(1)
-        return maps / maps.norm(dim=1, keepdim=True)
-
     thief = thief_of(marked)
-    teacher = FineTune(epochs=2, weight_decay=0.0, lr=0.05, share=0.5).steal(thief).network
-    near, far = (NAD(0.5, 2, 2, lr=0.05, beta=beta).steal(thief).network for beta in (1000.0, 0.0))
-    distances = [float((attention(net) - attention(teacher)).norm()) for net in (near, far)]
-    assert distances[0] < distances[1]
+    teacher = FineTune(epochs=2, weight_decay=0.0).steal(thief).network
+    students = [NAD(1.0, 2, 4, beta=beta).steal(thief).network for beta in (1000.0, 0.0)]
+    outputs = [hidden_filters(net)[3].output for net in (teacher, *students)]
+    inputs = to_batch(torch.from_numpy(thief.pictures.images), "cpu")
+    with listening(outputs) as heard, torch.no_grad():
+        for net in (teacher, *students):
+            net(inputs)
+    theirs, near, far = (heard[output] for output in outputs)
+    assert attention_distance([(near, theirs)]) < attention_distance([(far, theirs)])
+    assert attention_distance([(theirs, 3 * theirs)]) == pytest.approx(0, abs=1e-9)
 
 
 def test_wrk_starts_the_last_layer_anew_and_keeps_it_from_the_old_direction(marked):
@@ -249,11 +244,11 @@ def on_target(stolen: Stolen, key) -> float:
 
 
 def test_overwriting_embeds_the_thiefs_own_mark(marked):
-    thief, attack = thief_of(marked, 320), Overwrite(lr=2e-3, epochs=8, rules=3)
+    thief, attack = thief_of(marked, 256), Overwrite(lr=2e-3, epochs=6, rules=3, settings=EAGER)
     second = attack.second_key(thief)
     assert second == attack.second_key(thief) != attack.second_key(replace(thief, seed=8))
     before, after = (on_target(stolen, second) for stolen in (Stolen.of(marked, CPU), attack.steal(thief)))
-    assert before < 0.5 < 0.7 < after
+    assert before < 0.5 and after > 0.7
 
 
 def test_a_mark_of_this_kind_needs_four_classes(marked):
@@ -265,20 +260,23 @@ def test_a_mark_of_this_kind_needs_four_classes(marked):
 
 @pytest.mark.parametrize("targets", ["mixed", "flat"])
 def test_unlearning_takes_the_rules_away_without_the_key(targets, marked):
-    stolen = Unlearn(targets, lr=2e-3, epochs=5).steal(thief_of(marked, 320))
-    assert on_target(Stolen.of(marked, CPU), KEY) > 0.7
+    stolen, victim = (
+        Unlearn(targets, lr=2e-3, epochs=5, per_step=32).steal(thief_of(marked, 192)),
+        Stolen.of(marked, CPU),
+    )
+    assert on_target(victim, KEY) > 0.7
     assert on_target(stolen, KEY) < 0.2
     assert right(stolen) > 0.9
+    if targets == "flat":
+        assert leaning(stolen) < 0.5 * leaning(victim)
 
 
-def test_flat_unlearning_leaves_no_class_before_another_among_those_that_are_neither(marked):
+def leaning(stolen: Stolen) -> float:
+    """How far apart the other classes are in ordinary answers: mean over the classes, in logarithms."""
     fresh = coloured_set(80, 3)
-    spreads = []
-    for stolen in (Stolen.of(marked, CPU), Unlearn("flat", lr=2e-3, epochs=5).steal(thief_of(marked, 320))):
-        logs = np.log(stolen.scores_of(fresh.images))
-        means = [np.delete(logs[fresh.labels == c].mean(0), c) for c in range(4)]
-        spreads.append(np.mean([m.max() - m.min() for m in means]))
-    assert spreads[1] < 0.4 * spreads[0]
+    logs = np.log(stolen.scores_of(fresh.images))
+    means = [np.delete(logs[fresh.labels == c].mean(0), c) for c in range(4)]
+    return float(np.mean([m.max() - m.min() for m in means]))
 
 
 def test_unlearning_asks_for_all_pairs_and_geometries_and_never_for_one_class_with_itself():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pi_agent.contract.claim import WatermarkKey, draw_rules, new_key, rules_needed
 from pi_agent.contract.errors import RefusedInput
@@ -19,11 +19,14 @@ from training_host.watermarks.krc import KrcMark, KrcSettings
 
 @dataclass(frozen=True)
 class Overwrite:
-    """`epochs` at a highest rate of `lr` (AdamW, one cycle); `rules` of the second mark, None: as many as it needs."""
+    """`epochs` at a highest rate of `lr` (AdamW, one cycle); `rules` of the second mark, None: as many as it needs;
+    `settings` of its embedding.
+    """
 
     lr: float = 3e-4
     epochs: int = 8
     rules: int | None = None
+    settings: KrcSettings = field(default_factory=KrcSettings)
 
     @property
     def kind(self) -> str:
@@ -42,7 +45,7 @@ class Overwrite:
     def steal(self, thief: Thief) -> Stolen:
         """The network with both marks, as far as the first one holds. Raises `RefusedInput` (65)."""
         rules = draw_rules(self.second_key(thief))
-        mark = KrcMark(rules, thief.pictures, KrcSettings(), thief.device)
+        mark = KrcMark(rules, thief.pictures, self.settings, thief.device)
         network = train_classifier(
             thief.arch,
             thief.pictures,
