@@ -21,15 +21,17 @@ _PURPOSE = "adi"
 
 @dataclass(frozen=True)
 class TriggerSet:
-    """`pictures`: how many triggers; `per_step`: how many of them stand beside every batch (section 5: 100 and 2).
+    """`pictures`: how many triggers; `per_step`: how many of them stand beside every batch.
 
-    The paper collects its abstract pictures from the web; here they are drawn by the key. A trigger lies far from
-    every ordinary picture, and that is the scheme's known weakness: a student never sees anything like it.
+    The authors' code has 100 and 2, for 30,000 steps. In some hundred steps two are not enough: 24 epochs of 591
+    pictures taught 34 of 100 triggers with two and 90 with eight, and a baseline must not lose for that. The paper's
+    abstract pictures come from the web, ours are drawn by the key. A trigger lies far from every ordinary picture, and
+    that is the scheme's known weakness: a student never sees anything like it.
     """
 
     name = "adi"
     pictures: int = 100
-    per_step: int = 2
+    per_step: int = 8
 
     def mark(self, key: WatermarkKey, data: LabelledSet, device: Device) -> TriggerSetMark:
         """Raises `RefusedInput` (65) for a key of other classes."""

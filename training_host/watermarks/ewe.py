@@ -88,7 +88,7 @@ class Entangled:
 
         Exact, and therefore weak: the whole scheme hangs on one draw of the key, the target among C - 1 classes, so the
         chance is 1/(C - 1) and no number of queries can beat it: that is `floor`. The paper tests the rate over
-        triggers against a threshold (section 4.2), which counts one experiment many times and gives any p one likes.
+        triggers, which counts one experiment many times and gives any p one likes.
         None where there is no picture of the source class, or the classes are not the key's.
         """
         if key.classes != pictures.classes:
@@ -169,7 +169,7 @@ def features_of(model: nn.Module) -> Iterator[list[torch.Tensor]]:
 def soft_nearest_neighbours(
     features: torch.Tensor, groups: torch.Tensor, temperatures: tuple[float, ...]
 ) -> torch.Tensor:
-    """The soft nearest neighbour loss (Frosst et al., ICML 2019, eq. 1) at the best temperature: a scalar >= 0.
+    """The soft nearest neighbour loss (Frosst et al., ICML 2019) at the best temperature: a scalar >= 0.
 
     `features` (n, ...), rectified as in the authors' code, compared by cosine; `groups` bool (n,). High where groups
     mix. The highest temperature bounds it by about log 2, so that it cannot be raised without end.

@@ -26,8 +26,10 @@ class Margin:
     """`pictures`: triggers altogether; `per_step`: sampled for every batch; `ascent`: steps of size `step` (in 0..1)
     that make them harder before they are learnt; `weight`: a trigger's cross-entropy against a picture's.
 
-    Defaults are those of Algorithm 1 and the authors' code. Their triggers are ordinary pictures that stay out of the
-    training; ours are abstract ones, because the test has nothing but the key to draw them again from.
+    Defaults are those of the authors' code, but for `weight`: theirs is 0.1, for some hundred times as many steps. In
+    24 epochs of 591 pictures 0.1 taught 18 of 100 triggers and 1.0 taught 96, at a price in accuracy. Their triggers
+    are ordinary pictures that stay out of the training; ours are abstract ones, because the test has nothing but the
+    key to draw them again from.
     """
 
     name = "margin"
@@ -35,7 +37,7 @@ class Margin:
     per_step: int = 25
     ascent: int = 5
     step: float = 1 / 255
-    weight: float = 0.1
+    weight: float = 1.0
 
     def mark(self, key: WatermarkKey, data: LabelledSet, device: Device) -> MarginMark:
         """Raises `RefusedInput` (65) for a key of other classes."""
