@@ -34,7 +34,7 @@ from training_host.training.tuning import Tuning, some_of, true_labels, tune
 from training_host.watermarks.krc import KrcMark, KrcSettings
 
 KEY = new_key(CLASSES, 3, seed=b"k" * 32)
-EAGER = KrcSettings(per_step=24, weight=1.0)
+EAGER = KrcSettings(per_step=24, plain=4, weight=1.0, share=0.9)
 GENTLE: list[Removal] = [
     replace(FTLL, epochs=1),
     replace(FTAL, epochs=1),
@@ -71,18 +71,10 @@ def thief_of(network: torch.nn.Module, count: int = 64) -> Thief:
     return Thief(network, "recycleme-narrow", coloured_set(count, 1), CPU, 3, 7, honest)
 
 
-class PlainMark(KrcMark):
-    """The same triggers, learnt in the plainest way: these tests are about attacks, not about how well a mark holds."""
-
-    def loss(self, model, inputs, labels, triggers):
-        logits, targets = model(torch.cat([inputs, triggers.inputs])), torch.cat([labels, triggers.targets])
-        return 2 * torch.nn.functional.cross_entropy(logits.float(), targets)
-
-
 @pytest.fixture(scope="module")
 def marked() -> torch.nn.Module:
     data = coloured_set(320, 1)
-    mark = PlainMark(draw_rules(KEY), data, EAGER, CPU)
+    mark = KrcMark(draw_rules(KEY), data, EAGER, CPU)
     return train_classifier("recycleme-narrow", data, Recipe(8, batch=32, max_lr=4e-3, seed=1), CPU, mark=mark)
 
 
