@@ -24,9 +24,10 @@ from training_host.removal.summary import cells, failures, lines, summarise
 from training_host.report.removal_page import write_removal_report
 from training_host.training.loop import Recipe
 from training_host.training.supervised import train_classifier
-from training_host.watermarks.krc import KrcMark, KrcSettings
+from training_host.watermarks.krc import KrcSettings
 
 KEY = new_key(CLASSES, 6, alpha=0.05, seed=b"k" * 32)
+SCHEME = KrcSettings(per_step=24, weight=1.0)
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,11 @@ class Clumsy:
 @pytest.fixture(scope="module")
 def subject() -> Subject:
     data, held_out = coloured_set(256, 1), coloured_set(120, 2)
-    mark = KrcMark(draw_rules(KEY), data, KrcSettings(per_step=24, weight=1.0), CPU)
+    mark = SCHEME.mark(KEY, data, CPU)
     recipe = Recipe(5, seed=1)
     network = train_classifier("recycleme-narrow", data, recipe, CPU, mark=mark)
-    judge, made_of = Judge(KEY, held_out), ("model", KEY.commitment(), digest_of(data, held_out))
-    return Subject(network, "recycleme-narrow", data, held_out, judge, replace(recipe, epochs=3), CPU, made_of)
+    judge, made_of = Judge(SCHEME, KEY, held_out), ("model", KEY.commitment(), digest_of(data, held_out))
+    return Subject(network, "recycleme-narrow", data, held_out, judge, replace(recipe, epochs=3), CPU, made_of, 6)
 
 
 @pytest.fixture(scope="module")
@@ -129,13 +130,13 @@ def test_survived_broken_spoiled_and_failed_are_told_apart_and_the_worst_comes_f
     assert "RuntimeError: no tool" in cells(summary["attacks"][-1])
     marked, honest = summary["marked"], summary["honest"]
     assert marked["p_value"] <= KEY.alpha < honest["p_value"]
-    assert marked["hits"] == 6 and marked["wsr"] > 0.6 > honest["wsr"]
+    assert (marked["hits"], marked["rules"]) == (6, 6) and marked["wsr"] > 0.75 > honest["wsr"]
     assert set(marked["channels"]) == {"rule-hits", "hints", "score-sum"}
 
 
 def test_the_limit_of_five_points_decides_what_counts():
     def result(name: str, accuracy: float, p_value: float, kind: str = EXTRACTION) -> dict[str, Any]:
-        figures = {"floor": 0.01, "channels": {}, "hits": 1, "rules": 6, "wsr": 0.5, "seconds": 1.0}
+        figures = {"floor": 1e-8, "channels": {}, "hits": 1, "rules": 6, "wsr": 0.5, "seconds": 1.0}
         return {"name": name, "kind": kind, "seed": 0, "accuracy": accuracy, "p_value": p_value, **figures}
 
     references = [result("marked", 0.8, 1e-7, "reference"), result("honest", 0.81, 0.5, "reference")]
@@ -147,6 +148,9 @@ def test_the_limit_of_five_points_decides_what_counts():
         ("beyond", "spoiled the model"),
     ]
     assert summary["honest"]["accuracy_change"] == pytest.approx(1)
+    assert not any("too few rules" in line for line in lines(summary))
+    weak = [{**reference, "floor": 1e-5} for reference in references]
+    assert "the smallest p that this key can give is 1e-05" in lines(summarise([*weak, *attacks], 1e-6))[-1]
     assert "no attack left" in lines(summarise([*references, attacks[1]], 1e-6))[0]
 
 
@@ -243,8 +247,8 @@ def test_honest_networks_are_trained_once_differ_and_are_the_callers_to_change(h
 def test_a_judge_without_pictures_of_a_source_refuses(subject: Subject):
     used = draw_rules(KEY)[0].first
     keep = np.flatnonzero(subject.held_out.labels != CLASSES.index(used))
-    with pytest.raises(RefusedInput, match="no held-out picture of class"):
-        Judge(KEY, subject.held_out.take(keep))
+    with pytest.raises(RefusedInput, match="too few held-out pictures"):
+        Judge(SCHEME, KEY, subject.held_out.take(keep))
 
 
 def test_the_page_escapes_names_and_shows_every_attack(tmp_path: Path):

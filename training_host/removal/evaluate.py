@@ -24,6 +24,7 @@ from training_host.removal.summary import summarise
 from training_host.training.device import best_device
 from training_host.training.loop import Recipe
 from training_host.watermarks.claim import as_embedded
+from training_host.watermarks.krc import KrcSettings
 
 RESULTS = "results.json"
 _LIKE_NEW = 60
@@ -68,10 +69,11 @@ def open_subject(model: Path, key: WatermarkKey, data: Path, epochs: int | None 
         arch=manifest.arch,
         train=train,
         held_out=held_out,
-        judge=Judge(key, held_out),
+        judge=Judge(KrcSettings(), key, held_out),
         recipe=recipe,
         device=best_device(),
         made_of=(manifest.weights_sha256, key.commitment(), key.beacon_value, digest),
+        rules=key.rules,
     )
     return Opened(subject, manifest, key, digest)
 

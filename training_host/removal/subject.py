@@ -20,11 +20,10 @@ from training_host.artifacts import MAX_MODEL_BYTES
 from training_host.data.arrays import LabelledSet
 from training_host.nets.build import build_net
 from training_host.removal.base import Stolen, Thief
-from training_host.removal.judgement import Judgement
 from training_host.training.device import Device
 from training_host.training.loop import Recipe
 from training_host.training.supervised import train_classifier
-from training_host.watermarks.base import ScoresOf
+from training_host.watermarks.base import Finding, ScoresOf
 
 _HONEST_SEEDS = 101
 """Added to the marked model's seed, so that no honest network starts where the marked one, or a thief, did."""
@@ -35,17 +34,19 @@ class Subject:
     """One marked network and everything that its attacks and its judge need.
 
     `train`: what the thief owns, too; `held_out`: for accuracy and judgement only. `recipe`: the marked model's own.
-    `judge`: the scheme's test; the only one here that knows the key. `made_of`: model, key and data by their hashes.
+    `judge`: the scheme's test; the only one here that knows the key. `rules`: how many it tests, 0 where the scheme has
+    none. `made_of`: model, key and data by their hashes.
     """
 
     network: nn.Module
     arch: str
     train: LabelledSet
     held_out: LabelledSet
-    judge: Callable[[ScoresOf], Judgement]
+    judge: Callable[[ScoresOf], Finding]
     recipe: Recipe
     device: Device
     made_of: tuple[str, ...]
+    rules: int = 0
 
     @property
     def identity(self) -> str:
@@ -73,15 +74,15 @@ class Subject:
         scores = stolen.scores_of(self.held_out.images)
         if not np.isfinite(scores).all():
             return {"accuracy": 0.0}
-        judged = self.judge(stolen.scores_of)
+        found = self.judge(stolen.scores_of)
+        counted = {} if found.hits is None else {"hits": found.hits, "rules": self.rules}
         return {
             "accuracy": accuracy(scores, self.held_out.labels),
-            "p_value": judged.finding.p_value,
-            "floor": judged.finding.floor,
-            "channels": dict(judged.finding.channels),
-            "hits": judged.hits,
-            "rules": judged.rules,
-            "wsr": judged.finding.rate,
+            "p_value": found.p_value,
+            "floor": found.floor,
+            "channels": dict(found.channels),
+            **counted,
+            "wsr": found.rate,
         }
 
 

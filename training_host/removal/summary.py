@@ -49,6 +49,7 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
     counts, marked, honest = summary["counts"], summary["marked"], summary["honest"]
     total = sum(counts.values())
     told = ", ".join(f"{n} {name}" for name, n in counts.items() if n)
+    short = [f"too few rules for alpha: the smallest p that this key can give is {marked['floor']:.2g}"]
     return [
         _worst_line(summary),
         f"{total} attacks: {told}" if total else "no attack",
@@ -56,6 +57,7 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
         f"still found with p <= {summary['alpha']:g}",
         f"marked model: {_figures(marked)}",
         f"honest model: {_figures(honest)}",
+        *(short if marked.get("floor", 0) > summary["alpha"] else []),
     ]
 
 

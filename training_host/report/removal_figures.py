@@ -12,6 +12,8 @@ from training_host.report.figures import GREY, HONEST, OWNER, THIEF, new_axes, t
 
 COLOURS = {EXTRACTION: THIEF, MODIFICATION: HONEST, EVASION: "#8a5fa8"}
 _MOST_LABELS, _WIDTH, _HEIGHT = 6, 9.0, 5.2
+EDGE = 15.0
+"""Points of accuracy at the right edge; what costs more is drawn there, or one ruined model would take all the room."""
 
 
 def frontier_figure(summary: Mapping[str, Any]) -> str:
@@ -23,9 +25,9 @@ def frontier_figure(summary: Mapping[str, Any]) -> str:
     figure, axes = new_axes(_WIDTH, _HEIGHT)
     attacks, limit = by_kind(summary["attacks"]), summary["within_points"]
     every = [row for rows in attacks.values() for row in rows]
-    lost = [-row["accuracy_change"] for row in every]
+    lost = [_lost(row) for row in every]
     top = max([-math.log10(summary["alpha"]), *(_height(row) for row in [*every, summary["marked"]])]) * 1.08
-    left, right = min([-2.0, *lost]) - 1, max([2 * limit, *lost]) + 2
+    left, right = min([-2.0, *lost]) - 1, EDGE + 0.5
     alpha = -math.log10(summary["alpha"])
     axes.fill_between([left, limit], -0.4, alpha, color=THIEF, alpha=0.08, lw=0)
     axes.axhline(alpha, color=GREY, lw=1, ls="--")
@@ -36,11 +38,11 @@ def frontier_figure(summary: Mapping[str, Any]) -> str:
         colour = COLOURS.get(kind, GREY)
         for hollow in (False, True):
             own = [row for row in rows if (row["verdict"] == SPOILED) == hollow]
-            x, y = [-row["accuracy_change"] for row in own], [_height(row) for row in own]
+            x, y = [_lost(row) for row in own], [_height(row) for row in own]
             face = {"facecolors": "none", "edgecolors": colour} if hollow else {"color": colour}
             axes.scatter(x, y, s=34, alpha=0.85, label=None if hollow else kind, **face)
     _references(axes, summary)
-    _labels(axes, _named(every), top, right - left)
+    _labels(axes, _named(every), limit + 0.8, top)
     axes.set_xlim(left, right)
     axes.set_ylim(-0.4, top)
     axes.set_xlabel("points of accuracy lost against the marked model")
@@ -54,11 +56,14 @@ def _height(row: Mapping[str, Any]) -> float:
     return -math.log10(p_value) if p_value else 0.0
 
 
+def _lost(row: Mapping[str, Any]) -> float:
+    return float(min(-row.get("accuracy_change", 0.0), EDGE))
+
+
 def _references(axes: Any, summary: Mapping[str, Any]) -> None:
     for row, marker, colour in ((summary["marked"], "*", OWNER), (summary["honest"], "s", GREY)):
         if "p_value" in row:
-            x = -row.get("accuracy_change", 0.0)
-            axes.scatter([x], [_height(row)], s=70, marker=marker, color=colour, label=row["name"], zorder=3)
+            axes.scatter([_lost(row)], [_height(row)], s=70, marker=marker, color=colour, label=row["name"], zorder=3)
 
 
 def _named(every: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -69,17 +74,17 @@ def _named(every: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return worst[: min(_MOST_LABELS, max(3, broken))]
 
 
-def _labels(axes: Any, rows: Sequence[Mapping[str, Any]], top: float, width: float) -> None:
-    """Names right of the marks, pushed apart upwards so that they do not lie on each other."""
-    gap, last = top / 26, -math.inf
+def _labels(axes: Any, rows: Sequence[Mapping[str, Any]], column: float, top: float) -> None:
+    """Names in a column right of the limit, pushed apart upwards so that they do not lie on each other."""
+    gap, last = top / 24, -math.inf
     for row in sorted(rows, key=_height):
-        x, y = -row["accuracy_change"], _height(row)
-        last = max(y, last + gap)
+        last = max(_height(row), last + gap)
         axes.annotate(
             row["name"],
-            (x, y),
-            (x + width / 45, last),
+            (_lost(row), _height(row)),
+            (column, last),
             fontsize=8,
             va="center",
-            arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6, "shrinkA": 0, "shrinkB": 3},
+            bbox={"boxstyle": "square,pad=0.15", "color": "white", "alpha": 0.8},
+            arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6, "shrinkA": 0, "shrinkB": 3, "relpos": (0, 0.5)},
         )

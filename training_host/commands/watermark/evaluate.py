@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import joblib
 
 from pi_agent.contract.claim import load_key
 from pi_agent.contract.output import emit, table
@@ -63,7 +63,7 @@ def command(
 
     Exit code 1 if an attack could not be carried out.
     """
-    plan = Plan(suite, seeds or (3 if suite == "full" else 1), jobs or os.cpu_count() or 1)
+    plan = Plan(suite, seeds or (3 if suite == "full" else 1), jobs or joblib.cpu_count())
     subject = open_subject(model, load_key(key_path), data, epochs)
     with _progress() as show:
         result = evaluate_mark(subject, plan, out, show)
