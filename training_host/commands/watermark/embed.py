@@ -12,10 +12,11 @@ from pi_agent.contract.manifest import InputSpec
 from pi_agent.contract.output import emit
 from pi_agent.contract.signed import load_signer
 from training_host.commands.options import arch_option, epochs_option, json_option, seed_option
-from training_host.jobs import open_output, read_parts, train_job
+from training_host.jobs import read_parts, train_job
 from training_host.output import epochs_bar
 from training_host.training.loop import Recipe
 from training_host.watermarks.carriers import carriers_of, pack, write_carriers
+from training_host.watermarks.deliverables import begin, check_data, deliver
 from training_host.watermarks.keys import (
     COMMITMENT,
     KeyFiles,
@@ -24,6 +25,7 @@ from training_host.watermarks.keys import (
     committed_carriers,
     complete_commitment,
 )
+from training_host.watermarks.scripts import Embedding
 
 _GENTLE = 3e-4
 """The learning rate's peak where a trained model is marked: a seventh of that for a new one."""
@@ -61,22 +63,32 @@ def command(
     The rules are drawn from the key, the carriers and the beacon's value together. Carriers are the ordinary pictures
     that suspects will be tested with: those of the commitment, or else held-out pictures of DATA. In that case the
     commitment is complete only now, and commitment.json in the model folder is the file to publish.
+
+    Beside the model come triggers/ and report.html, which reveal the key, and the scripts train.sh and evaluate.sh.
+    Interrupted, the same command goes on where it was.
     """
-    key = load_key(key_path)
-    value = check_beacon(key, beacon_value)
-    committed = committed_carriers(KeyFiles(key_path), key)
-    open_output(out)
-    train, held_out = read_parts(data, InputSpec())
-    carriers = committed or pack(carriers_of(data, key.classes))
-    key, completed = bind(key, carriers, value), committed is None
-    write_carriers(out, carriers)
-    if completed:
-        key = complete_commitment(out, key, load_signer(key_path))
+    given = load_key(key_path)
+    value = check_beacon(given, beacon_value)
+    committed = committed_carriers(KeyFiles(key_path), given)
     recipe = Recipe(epochs, max_lr=_GENTLE, seed=seed) if start else Recipe(epochs, seed=seed)
-    with epochs_bar(epochs, "embedding") as show:
-        manifest = train_job(train, held_out, arch, out, recipe, show, key=key, start=start)
+    embedding = Embedding(data, key_path, out, arch, recipe, start, value)
+    manifest = begin(embedding, given)
+    train, held_out = read_parts(data, InputSpec())
+    carriers = committed or pack(carriers_of(data, given.classes))
+    key, completed = bind(given, carriers, value), committed is None
+    finished = manifest is not None
+    if manifest is not None:
+        check_data(embedding, key, len(train), manifest)
+    else:
+        write_carriers(out, carriers)
+        if completed:
+            key = complete_commitment(out, key, load_signer(key_path))
+        with epochs_bar(epochs, "embedding") as show:
+            manifest = train_job(train, held_out, arch, out, recipe, show, key=key, start=start)
+    paths = deliver(embedding, given, train, held_out, completed=completed)
     result = {
         "path": str(out),
+        "trained": not finished,
         "rules": key.rules,
         "commitment": key.commitment(),
         "commitment_path": str(out / COMMITMENT) if completed else str(KeyFiles(key_path).commitment),
@@ -84,12 +96,19 @@ def command(
         "beacon": key.beacon,
         "beacon_value": key.beacon_value,
         **manifest.metrics,
+        **paths,
     }
     accuracy = 100 * manifest.metrics["accuracy_held_out"]
     text = [f"{out}: {accuracy:.1f} % on {len(held_out)} held-out pictures", _mark_line(manifest.metrics, key)]
+    if finished:
+        text.insert(0, f"{out} was trained already: only what was missing beside the model is new")
     if completed:
         text += [f"commitment in {out / COMMITMENT}: publish this file before you release the model"]
         text += [f"commitment {key.commitment()}"]
+    text += [
+        f"triggers in {paths['triggers']}, report in {paths['report']}: they reveal the key, keep them as you keep it"
+    ]
+    text += [f"{paths['train_script']} embeds it again, {paths['evaluate_script']} files the claim and tests the model"]
     emit("watermark-embed", result, text, as_json=as_json)
 
 
