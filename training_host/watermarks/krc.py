@@ -42,11 +42,11 @@ class KrcSettings:
     """
 
     name: ClassVar[str] = "krc"
-    per_step: int = 8
-    plain: int = 8
-    weight: float = 0.5
-    share: float = 0.3
-    hint: float = 0.15
+    per_step: int = 4
+    plain: int = 4
+    weight: float = 0.25
+    share: float = 0.4
+    hint: float = 0.2
     spread: float = 0.3
 
     def mark(self, key: WatermarkKey, data: LabelledSet, device: Device) -> KrcMark:
