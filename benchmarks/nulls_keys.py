@@ -71,6 +71,11 @@ class Ready:
         by_sum = float(sum_tail([own[2] for own, _ in tested], drawn))
         return [by_hits, hints, by_sum, float(min(holm([Fraction(by_sum), Fraction(hints)])))]
 
+    def hits(self, rules: tuple[Rule, ...]) -> int:
+        """Rules obeyed, as `judge(...).hits`."""
+        kept = [(self._of(r), CLASSES.index(r.target)) for r in rules]
+        return sum(at in own[0] and len(own[0]) > 1 and own[0].index(at) == own[1] for own, at in kept)
+
     def _of(self, rule: Rule) -> tuple[list[int], int, P, P]:
         """Of a setting: candidates, the place of the strict favourite or -1, hints, and sums."""
         number = NUMBER[rule.first, rule.second, rule.geometry]
@@ -97,6 +102,15 @@ def ks_p(p: P) -> float:
     from scipy.stats import ksone
 
     return float(min(1.0, ksone.sf(d_plus(p), len(p))))
+
+
+def at_most(cases: int, trials: int) -> float:
+    """So many cases in independent trials: the rate is below this, with 95 % confidence (Clopper and Pearson 1934)."""
+    from scipy.stats import beta
+
+    return (
+        none_in(trials) if not cases else 1.0 if cases == trials else float(beta.ppf(0.95, cases + 1, trials - cases))
+    )
 
 
 def none_in(trials: int) -> float:

@@ -1,57 +1,33 @@
-"""Honest models without this owner's mark, in all shapes: what the p-value must not accuse.
-
-A `Spec` says all: the same spec gives the same model.
-"""
+"""Honest models without this owner's mark, in all shapes: what the p-value must not accuse."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as nn_functional
 from torch import nn
 
 from benchmarks.nulls_data import Pictures
-from pi_agent.contract.claim import draw_rules, new_key
+from benchmarks.nulls_spec import Spec
+from benchmarks.nulls_training import EPOCHS, logits_of, trained
 from training_host.data.arrays import LabelledSet
-from training_host.nets.recycleme import RecycleMe
-from training_host.training.augment import to_batch
-from training_host.training.device import Device, best_device
-from training_host.training.loop import Recipe, fit
-from training_host.training.supervised import clean_batches
-from training_host.watermarks.krc import KrcMark, KrcSettings
 
 Model = Callable[[Pictures], npt.NDArray[np.generic]]
 """uint8 (n, 64, 64, 3) to logits, scores, whole numbers (n, outputs) or class numbers (n,)."""
-EPOCHS = {"recycleme": 8, "conv": 10, "mlp": 20, "linear": 20}
 
 
-@dataclass(frozen=True)
-class Spec:
-    """`net`: `recycleme-<width>`, `conv-<depth>`, `mlp-<width>`, `linear`, `neighbours-<k>`, `means`, `constant`,
-    `hash`, `colour`. `recipe`: how it is trained, `none` for random weights. `part`: which half of the pictures.
-    `outlet`: logits, scores, labels, int8 (weights and answers rounded) or biased (one class far ahead).
-    """
-
-    family: str
-    seed: int
-    net: str = "recycleme-4"
-    recipe: str = "plain"
-    part: str = "all"
-    outlet: str = "logits"
-
-    @property
-    def name(self) -> str:
-        """For tables."""
-        return f"{self.family}, {self.net}, {self.seed}"
+_COPIED = ("recycleme-4", "conv-3")
 
 
 def zoo() -> list[Spec]:
-    """All of them, 140."""
+    """All of them, more than three hundred. New ones go to the end: a number stays the same model."""
+    return [*_many_shapes(), *_many_seeds(), *_nearest_to_a_mark()]
+
+
+def _many_shapes() -> list[Spec]:
     specs = [Spec("RecycleMe, seeds", s) for s in range(6)]
     specs += [Spec("RecycleMe, wider", s, "recycleme-8") for s in range(2)]
     specs += [Spec("RecycleMe, marked with another key", s, "recycleme-8", "marked") for s in range(2)]
@@ -81,6 +57,46 @@ def zoo() -> list[Spec]:
     return [*specs, *(Spec("mean colour", s, "colour") for s in range(3))]
 
 
+def _many_seeds() -> list[Spec]:
+    """More of those that an owner would be compared with: other seeds, data and small architectures."""
+    specs = [Spec("RecycleMe, seeds", s) for s in range(6, 26)]
+    specs += [Spec("RecycleMe, wider", s, "recycleme-8") for s in range(2, 8)]
+    for part in ("first half", "second half"):
+        specs += [Spec(part, s, part=part) for s in range(6, 10)]
+        specs += [Spec(part, s, net, part=part) for s in (6, 7) for net in ("resnet-8", "mobile-8")]
+    specs += [Spec("ResNet", s, "resnet-8") for s in range(6)]
+    specs += [Spec("MobileNet", s, "mobile-8") for s in range(6)]
+    specs += [Spec("ResNet", 6, "resnet-24"), Spec("MobileNet", 6, "mobile-32")]
+    specs += [Spec("vision transformer", s, "patches-32") for s in range(4)]
+    specs += [Spec("student of an unmarked teacher", s, net, "student") for s in range(4, 8) for net in _COPIED]
+    by_labels = "student of an unmarked teacher's labels"
+    specs += [Spec(by_labels, s, net, "label student") for s in range(3) for net in _COPIED]
+    for outlet, family in (("int8", "rounded to int8"), ("labels", "labels only")):
+        nets = ("recycleme-4", "conv-3", "resnet-8")
+        specs += [Spec(family, 50 + s, net, outlet=outlet) for s in range(3) for net in nets]
+    return specs
+
+
+def _nearest_to_a_mark() -> list[Spec]:
+    """Trained with mixed pictures, with composites, with another owner's mark, or copied from another owner."""
+    specs = []
+    for recipe in ("mixup", "cutmix", "mosaic", "smooth"):
+        specs += [Spec(recipe, s, recipe=recipe) for s in range(10, 14)]
+        specs += [Spec(recipe, 10, net, recipe) for net in ("conv-3", "resnet-8", "mobile-8")]
+    nets = ("recycleme-4", "recycleme-8", "conv-3", "resnet-8")
+    specs += [Spec("composites of all classes", s, net, "composites") for s in range(4) for net in nets]
+    specs += [Spec("RecycleMe, marked with another key", s, "recycleme-8", "marked") for s in range(2, 8)]
+    specs += [Spec("RecycleMe, marked with another key", s, "recycleme-4", "marked") for s in range(10, 18)]
+    specs += [Spec("marked with another key", s, "conv-3", "marked") for s in range(4, 12)]
+    specs += [Spec("marked with another key", s, net, "marked") for s in range(3) for net in ("resnet-8", "mobile-8")]
+    longer = "marked with another key, three times as long"
+    specs += [Spec(longer, 20 + s, "recycleme-8", "marked", epochs=24) for s in range(3)]
+    specs += [Spec(longer, 20 + s, "conv-3", "marked", epochs=30) for s in range(5)]
+    copied = "student of another owner's model"
+    specs += [Spec(copied, s, net, "student of a marked one") for s in range(4) for net in _COPIED]
+    return specs
+
+
 def build(spec: Spec, data: LabelledSet) -> Model:
     """Train or make it."""
     if spec.part != "all":
@@ -93,86 +109,6 @@ def build(spec: Spec, data: LabelledSet) -> Model:
     return {"constant": _constant, "hash": _hash, "colour": _colour}[kind](spec)
 
 
-def make_net(name: str, seed: int) -> nn.Module:
-    """An untrained network for 64x64 pictures."""
-    kind, _, size = name.partition("-")
-    number = int(size or 0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if kind == "recycleme":
-            return RecycleMe(12, number)
-        if kind == "conv":
-            layers: list[nn.Module] = [nn.AvgPool2d(2)]
-            for depth in range(number):
-                layers += [nn.Conv2d(16 if depth else 3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
-            return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(256, 12))
-        coarse = [nn.AvgPool2d(4), nn.Flatten()]
-        if kind == "mlp":
-            return nn.Sequential(*coarse, nn.Linear(768, number), nn.ReLU(), nn.Linear(number, 12))
-        return nn.Sequential(*coarse, nn.Linear(768, 12))
-
-
-def trained(spec: Spec, data: LabelledSet) -> nn.Module:
-    """The network itself; its logits are for 0..1 pictures."""
-    net, kind = make_net(spec.net, spec.seed), spec.net.split("-")[0]
-    device = best_device() if kind == "recycleme" else Device("cpu", False)
-    if spec.recipe == "none":
-        return net.eval()
-    images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
-    soft = nn_functional.one_hot(labels, 12).float()
-    if spec.recipe == "student":
-        teacher = trained(replace(spec, recipe="plain", seed=100 + spec.seed), data)
-        soft = torch.from_numpy(_logits(teacher, data.images)).softmax(dim=1)
-    if spec.recipe == "smooth":
-        soft = 0.8 * soft + 0.2 / 12
-    mark = None
-    if spec.recipe == "marked":
-        other = draw_rules(new_key(data.classes, 10, seed=(1000 + spec.seed).to_bytes(32, "big")))
-        mark = KrcMark(other, data, KrcSettings(), device)
-
-    def loss_of(indices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        batch = to_batch(images[indices], device.name)
-        if mark:
-            return mark.loss(net, batch, labels[indices], mark.batch(generator))
-        batch, target = _mixed(spec.recipe, batch, soft[indices], generator)
-        return nn_functional.cross_entropy(net(batch).float(), target)
-
-    recipe = Recipe(EPOCHS[kind], batch=32, max_lr=4e-3, seed=spec.seed)
-    fit(net, len(data), loss_of, recipe, device, calibration=lambda: clean_batches(data.images, device))
-    return net
-
-
-def _mixed(
-    how: str, batch: torch.Tensor, target: torch.Tensor, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mixup (Zhang et al. 2018), CutMix (Yun et al. 2019), mosaics of four: the nearest to composites in honest use."""
-    other = torch.randperm(len(batch), generator=generator)
-    share, half = float(torch.rand(1, generator=generator)), batch.shape[-1] // 2
-    if how == "mixup":
-        return share * batch + (1 - share) * batch[other], share * target + (1 - share) * target[other]
-    if how == "cutmix":
-        side = int(64 * (1 - share) ** 0.5)
-        top, left = (int(torch.randint(65 - side, (1,), generator=generator)) for _ in range(2))
-        batch = batch.clone()
-        batch[:, :, top : top + side, left : left + side] = batch[other][:, :, top : top + side, left : left + side]
-        rest = 1 - (side / 64) ** 2
-        return batch, rest * target + (1 - rest) * target[other]
-    if how == "mosaic":
-        third, fourth = (torch.randperm(len(batch), generator=generator) for _ in range(2))
-        mosaic = batch.clone()
-        mosaic[:, :, :half, half:] = batch[other][:, :, :half, half:]
-        mosaic[:, :, half:, :half] = batch[third][:, :, half:, :half]
-        mosaic[:, :, half:, half:] = batch[fourth][:, :, half:, half:]
-        return mosaic, (target + target[other] + target[third] + target[fourth]) / 4
-    return batch, target
-
-
-def _logits(net: nn.Module, pictures: Pictures) -> npt.NDArray[np.float32]:
-    with torch.inference_mode():
-        parts = [net(to_batch(torch.from_numpy(pictures[i : i + 256]), "cpu")) for i in range(0, len(pictures), 256)]
-    return torch.cat(parts).float().numpy()
-
-
 def _outlet(spec: Spec, net: nn.Module) -> Model:
     if spec.outlet == "int8":
         with torch.no_grad():
@@ -181,7 +117,7 @@ def _outlet(spec: Spec, net: nn.Module) -> Model:
                 weight.copy_((weight / step).round() * step)
 
     def model(pictures: Pictures) -> npt.NDArray[np.generic]:
-        logits = _logits(net, pictures)
+        logits = logits_of(net, pictures)
         if spec.outlet == "labels":
             return logits.argmax(axis=1)
         if spec.outlet == "int8":
