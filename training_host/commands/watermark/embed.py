@@ -76,7 +76,7 @@ def command(
     train, held_out = read_parts(data, InputSpec())
     carriers = committed or pack(carriers_of(data, given.classes))
     key, completed = bind(given, carriers, value), committed is None
-    finished = manifest is not None
+    trained = manifest is None
     if manifest is not None:
         check_data(embedding, key, len(train), manifest)
     else:
@@ -88,7 +88,7 @@ def command(
     paths = deliver(embedding, given, train, held_out, completed=completed)
     result = {
         "path": str(out),
-        "trained": not finished,
+        "trained": trained,
         "rules": key.rules,
         "commitment": key.commitment(),
         "commitment_path": str(out / COMMITMENT) if completed else str(KeyFiles(key_path).commitment),
@@ -98,18 +98,23 @@ def command(
         **manifest.metrics,
         **paths,
     }
-    accuracy = 100 * manifest.metrics["accuracy_held_out"]
-    text = [f"{out}: {accuracy:.1f} % on {len(held_out)} held-out pictures", _mark_line(manifest.metrics, key)]
-    if finished:
-        text.insert(0, f"{out} was trained already: only what was missing beside the model is new")
+    emit("watermark-embed", result, _lines(result, key, len(held_out), completed), as_json=as_json)
+
+
+def _lines(result: dict[str, Any], key: WatermarkKey, held_out: int, completed: bool) -> list[str]:
+    """The result for people. `held_out`: pictures; `completed`: this embedding made the commitment complete."""
+    out = result["path"]
+    again = [] if result["trained"] else [f"{out} was trained already: only what was missing beside the model is new"]
+    accuracy = f"{out}: {100 * result['accuracy_held_out']:.1f} % on {held_out} held-out pictures"
+    lines = [*again, accuracy, _mark_line(result, key)]
     if completed:
-        text += [f"commitment in {out / COMMITMENT}: publish this file before you release the model"]
-        text += [f"commitment {key.commitment()}"]
-    text += [
-        f"triggers in {paths['triggers']}, report in {paths['report']}: they reveal the key, keep them as you keep it"
-    ]
-    text += [f"{paths['train_script']} embeds it again, {paths['evaluate_script']} files the claim and tests the model"]
-    emit("watermark-embed", result, text, as_json=as_json)
+        lines.append(f"commitment in {result['commitment_path']}: publish this file before you release the model")
+        lines.append(f"commitment {result['commitment']}")
+    secret = f"triggers in {result['triggers']}, report in {result['report']}"
+    lines.append(f"{secret}: both reveal the key, keep them as you keep it")
+    lines.append(f"{result['train_script']} embeds it again")
+    lines.append(f"{result['evaluate_script']} files the claim and tests the model")
+    return lines
 
 
 def _mark_line(metrics: dict[str, Any], key: WatermarkKey) -> str:
