@@ -43,8 +43,8 @@ def rows_of(
         found = results[scheme, 0]
         accuracy = f"accuracy {100 * found['itself']['accuracy']:.1f} %, this run"
         rows.append((f"{scheme}: itself", told(found["itself"], found["itself"]), accuracy))
-        rows += [(f"{scheme}: {name}", told(found[name], found["itself"]), "this run") for name in ("soft", "labels")]
-        rows.append((f"{scheme}: worst of the six", _worst(found), "this run"))
+        met = ("soft", "labels", "FT")
+        rows += [(f"{scheme}: {name}", told(found[name], found["itself"]), "this run") for name in met]
     asked = key.rules * queries_per_rule(len(key.classes), key.rules) + ORDINARY_PER_CLASS * len(key.classes)
     rows.append(("queries for a verdict", str(asked), "aim <= 320; quoted: UAP 20, MEA-Defender 1,000"))
     return rows, figures

@@ -32,7 +32,7 @@ class ANP:
     eps: float = 0.4
     alpha: float = 0.2
     share: float = 0.2
-    steps: int = 200
+    steps: int = 80
     lr: float = 0.2
     allowed: float = 0.05
     batch: int = 64
