@@ -6,6 +6,9 @@ import ast
 import importlib.util
 import re
 import shlex
+import sys
+import types
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +18,13 @@ import pytest
 import pi_agent.cli
 import training_host.cli
 from pi_agent.contract.errors import Exit
+from tests.unit.test_training import CPU, coloured_set
+from training_host.nets.build import build_net
+from training_host.removal.base import EVASION, EXTRACTION, MODIFICATION, Thief
+from training_host.removal.summary import BROKEN, FAILED, SPOILED, SURVIVED, WITHIN_POINTS
+from training_host.watermarks.deliverables import NAMES
+from training_host.watermarks.krc import KrcSettings
+from training_host.watermarks.schemes import SCHEMES
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -68,6 +78,45 @@ def test_the_main_tour_names_the_three_places_at_its_top() -> None:
         assert f"`{place}`" in top
 
 
+def test_the_tour_of_the_mark_names_its_places_and_all_that_embed_leaves() -> None:
+    tour = TOURS["tour-a-mark"]
+    for place in ("draw_rules()", "KrcMark.batch()", "KrcMark.loss()", "summarise()"):
+        assert f"`{place}`" in tour.partition("\n## ")[0]
+    (stop,) = (s for s in tour.split("\n## ") if s.startswith("5. "))
+    told = {name.strip("`/") for row in re.findall(r"^\| (`.*?) \|", stop, re.MULTILINE) for name in row.split(", ")}
+    assert told == {"model.onnx", "manifest.json", "model.safetensors", "carriers.tar", "commitment.json", *NAMES}
+
+
+def test_the_tour_of_the_mark_names_every_scheme_every_verdict_and_its_settings() -> None:
+    tour = TOURS["tour-a-mark"]
+    for name in (*SCHEMES, *(f"`{field.name}`" for field in fields(KrcSettings))):
+        assert name in tour
+    for verdict in (SURVIVED, BROKEN, SPOILED, FAILED):
+        assert f"**{verdict}**" in tour
+    assert f"within {WITHIN_POINTS:g} points" in tour
+
+
+def test_the_attack_in_the_tour_of_the_mark_can_be_carried_out() -> None:
+    (block,) = re.findall(r"^```python\n(.*?)^```", TOURS["tour-a-mark"], re.MULTILINE | re.DOTALL)
+    module = types.ModuleType("attack")
+    sys.modules[module.__name__] = module  # dataclasses look their module up
+    try:
+        exec(compile(block, "tour-a-mark.md", "exec"), vars(module))
+    finally:
+        del sys.modules[module.__name__]
+    pictures, network = coloured_set(64, 1), build_net("recycleme-narrow", 4, seed=0)
+    thief = Thief(network.eval(), "recycleme-narrow", pictures, CPU, 1, 0, honest=lambda number: network)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    attack = module.ClipWeights(limit=0.1)
+    stolen = attack.steal(thief)
+    assert attack.kind in (EXTRACTION, MODIFICATION, EVASION)
+    assert stolen.scores_of(pictures.images).shape == (64, 4)
+    assert stolen.network is not None
+    after = stolen.network.state_dict()
+    assert any(not value.equal(after[name]) for name, value in before.items() if value.ndim > 1)
+    assert all(value.equal(before[name]) for name, value in network.state_dict().items())
+
+
 def test_every_verb_in_the_documents_exists() -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
     for program, module in PROGRAMS.items():
@@ -82,19 +131,23 @@ def code_in(text: str) -> list[str]:
     return fenced + re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
 
 
-def command_lines() -> list[str]:
-    """The lines of README's shell blocks that call one of the programs."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def command_lines(document: str) -> list[str]:
+    """The lines of a document's shell blocks that call one of the programs."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", document, re.MULTILINE | re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [line for line in lines if line.startswith(tuple(f"{program} " for program in PROGRAMS))]
 
 
-def test_readme_shows_commands() -> None:
-    assert len(command_lines()) > 12
+COMMANDS = [*command_lines(README), *(line for tour in TOURS.values() for line in command_lines(tour))]
 
 
-@pytest.mark.parametrize("line", command_lines(), ids=lambda line: " ".join(line.split()[:3]))
-def test_command_lines_in_the_readme_are_accepted(line: str) -> None:
+def test_readme_and_tours_show_commands() -> None:
+    assert len(command_lines(README)) > 12
+    assert command_lines(TOURS["tour-a-claim"]) and command_lines(TOURS["tour-a-mark"])
+
+
+@pytest.mark.parametrize("line", COMMANDS, ids=lambda line: " ".join(line.split()[:3]))
+def test_command_lines_in_readme_and_tours_are_accepted(line: str) -> None:
     """By the program's own parser: names of options, choices, what is required. Nothing is run."""
     program, *arguments = shlex.split(line)
     command: click.Command = PROGRAMS[program].cli
