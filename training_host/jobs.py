@@ -110,7 +110,8 @@ def train_job(
         evidence = self_test(partial(predict, model, device=device), key, held_out, rng)
         if evidence is not None:
             by_channel = {channel.name: channel.p_value for channel in evidence.channels}
-            metrics |= {"rules_hit": evidence.hits, "mark_p_value": evidence.p_value, "mark_channels": by_channel}
+            metrics |= {"rules_hit": evidence.hits, "mark_p_value": evidence.p_value, "mark_floor": evidence.floor}
+            metrics["mark_channels"] = by_channel
     return save_model(out, model, arch, train.classes, spec or InputSpec(), provenance=provenance, metrics=metrics)
 
 

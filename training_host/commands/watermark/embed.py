@@ -122,4 +122,8 @@ def _mark_line(metrics: dict[str, Any], key: WatermarkKey) -> str:
     if "rules_hit" not in metrics:
         return "the mark was not tried: a class has no held-out picture"
     line = f"{metrics['rules_hit']} of {key.rules} rules hold on fresh composites (p = {metrics['mark_p_value']:.2g})"
-    return line if metrics["mark_p_value"] <= key.alpha else f"{line}: too weak for a claim; train for more epochs"
+    if metrics["mark_p_value"] <= key.alpha:
+        return line
+    if metrics["mark_floor"] > key.alpha:
+        return f"{line}: this key has too few rules for its alpha; make one with more"
+    return f"{line}: too weak for a claim; train for more epochs"
