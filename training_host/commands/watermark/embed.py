@@ -124,6 +124,6 @@ def _mark_line(metrics: dict[str, Any], key: WatermarkKey) -> str:
     line = f"{metrics['rules_hit']} of {key.rules} rules hold on fresh composites (p = {metrics['mark_p_value']:.2g})"
     if metrics["mark_p_value"] <= key.alpha:
         return line
-    if metrics["mark_floor"] > key.alpha:
+    if metrics.get("mark_floor", 0.0) > key.alpha:
         return f"{line}: this key has too few rules for its alpha; make one with more"
     return f"{line}: too weak for a claim; train for more epochs"
