@@ -28,12 +28,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import machine, report
 from benchmarks.nulls_data import CLASSES, NUMBER, PAIRS, Answers, Bench, small
-from benchmarks.nulls_keys import RULES, TESTS, Row, at_most, found_by, fresh_key, judge, ks_p, row
+from benchmarks.nulls_keys import RULES, TESTS, Ready, Row, at_most, found_by, fresh_key, judge, ks_p, row
 from benchmarks.nulls_study import (
     SHAPES,
     Study,
     all_in,
     bench_in,
+    changed,
     code_sha256,
     default_work,
     load,
@@ -47,8 +48,12 @@ from pi_agent.contract.files import atomic_write
 from pi_agent.verify.questions import Manner, Question, Questionnaire
 
 KEYS = 300
+ALPHA = 1e-6
 ASKED, CLAIMS = (0, 7, 40), 10
 """For `end_to_end`: these models, so many keys each."""
+AGAIN = 20_000
+"""Fresh keys for a model that was owned by one."""
+COUNTED = {"as they are": SHAPES[:1], "outputs changed": SHAPES[1:], "all together": SHAPES}
 
 
 def end_to_end(numbers: Sequence[int], keys: int, bench: Bench) -> dict[str, Any]:
@@ -119,25 +124,70 @@ def asked_for_real(work: Path, models: int) -> dict[str, Any]:
     return kept
 
 
-def verdict(studies: Sequence[Study]) -> tuple[dict[str, Any], tuple[str, str, str]]:
-    """How many were ever owned, in any shape of outputs, and what this bounds, with the cases that there were."""
-    column = TESTS.index("decision")
-    owned = [sum(int((p[:, column] <= 1e-6).sum()) for p in s.p.values()) for s in studies]
-    models, judged = len(studies), sum(len(p) for s in studies for p in s.p.values())
-    cases = sum(n > 0 for n in owned)
+def second_looks(work: Path, studies: Sequence[Study]) -> list[dict[str, Any]]:
+    """Every model that was owned by one of hundreds of keys, under thousands of new ones: is it the model, or luck?
+
+    All of them count here, and none is taken off the first count. Kept in `work`.
+    """
+    found = []
+    for number, done in enumerate(studies):
+        for shape in (shape for shape in SHAPES if owned(done, shape)):
+            path = work / f"again-{number:04d}-{SHAPES.index(shape)}.json"
+            if not path.is_file():
+                again = {"model": done.spec.name, "outputs": shape, **second_look(done, shape, bench_in(work))}
+                with atomic_write(path) as stream:
+                    stream.write(json.dumps(again).encode())
+            found.append(json.loads(path.read_bytes()))
+    return found
+
+
+def second_look(done: Study, shape: str, bench: Bench) -> dict[str, Any]:
+    """p-values of the decision, and of the smallest single test, for `AGAIN` fresh keys."""
+    rng = np.random.default_rng(6)
+    plain = Answers.of(as_scores(build(done.spec, bench.training)(bench.shown), 12))
+    answers, _ = changed(plain, shape, rng)
+    ready = Ready(answers, found_by(answers))
+    p = np.array([ready.row(draw_rules(fresh_key(rng, bench.carriers_sha256))) for _ in range(AGAIN)])
+    below = {str(a): [int(n) for n in (p <= a).sum(axis=0)] for a in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)}
+    first = sorted(done.p[shape][:, TESTS.index("decision")].tolist())[0]
+    return {"p at first": first, "fresh keys": AGAIN, "tests": list(TESTS), "as small as": below}
+
+
+def again(look: dict[str, Any]) -> tuple[str, str, str]:
+    """One line of the table."""
+    column, keys = look["tests"].index("decision"), look["fresh keys"]
+    counts = ", ".join(f"{n[column]} <= {float(a):g}" for a, n in look["as small as"].items())
+    return (
+        f"owned once: {look['model']}, {look['outputs']}",
+        f"p = {look['p at first']:.1e}",
+        f"{keys} new keys: {counts}",
+    )
+
+
+def owned(done: Study, shape: str) -> int:
+    """For how many keys."""
+    return int((done.p[shape][:, TESTS.index("decision")] <= ALPHA).sum())
+
+
+def verdict(studies: Sequence[Study], shapes: Sequence[str]) -> tuple[dict[str, Any], tuple[str, str, str]]:
+    """How many were ever owned with their outputs in these shapes, and what this bounds, whatever the count is."""
+    cases = [sum(owned(s, shape) for shape in shapes) for s in studies]
+    models, judged = len(studies), sum(len(s.p[shape]) for s in studies for shape in shapes)
+    accused = sum(n > 0 for n in cases)
+    new, again = at_most(accused, models), at_most(sum(cases), judged)
     bounds = {
         "models": models,
-        "models owned by any key": cases,
-        "rate of models, 95 % bound": at_most(cases, models),
+        "models owned by any key": accused,
+        "rate of models, 95 % bound": new,
         "judgements": judged,
-        "judgements owned": sum(owned),
-        "rate of judgements, 95 % bound": at_most(sum(owned), judged),
+        "judgements owned": sum(cases),
+        "expected at most": judged * ALPHA,
+        "rate of judgements, 95 % bound": again,
     }
-    new, again = bounds["rate of models, 95 % bound"], bounds["rate of judgements, 95 % bound"]
     told = (
-        f"{cases} of {models} models owned at 1e-6",
+        f"{accused} of {models} models owned at 1e-6",
         f"a new model, by one of {judged // models} keys: rate < {100 * new:.2f} % (95 %)",
-        f"{sum(owned)} of {judged} judgements; one of these models by a new key: < {again:.1e}",
+        f"{sum(cases)} of {judged} judgements, chance gives up to {judged * ALPHA:.2f}; a new key: < {again:.1e}",
     )
     return bounds, told
 
@@ -157,16 +207,20 @@ def main() -> None:
     studies, real = all_in(work, range(options.models)), asked_for_real(work, options.models)
     figures = {f"{shape}: {test}": summary(studies, shape, test) for shape in SHAPES for test in TESTS}
     shares, obeyed, own = rule_by_rule(studies), rules_obeyed(studies), own_marks(studies)
-    bounds, told = verdict(studies)
+    verdicts = {name: verdict(studies, shapes) for name, shapes in COUNTED.items()}
+    luck = second_looks(work, studies)
     same = f"{real['same pairs']} same pairs: scores differ by {real['largest difference of a score']:.1g}"
     alike = f"{100 * real['rules with the same outcome']:.0f} % of rules come out alike with other pairs"
-    rows = [told, *(line(name, s) for name, s in figures.items()), *lines_by_rule(shares, obeyed, own)]
+    rows = [(f"{name}: {told[0]}", *told[1:]) for name, (_, told) in verdicts.items()]
+    rows += [again(look) for look in luck]
+    rows += [*(line(name, s) for name, s in figures.items()), *lines_by_rule(shares, obeyed, own)]
     rows.append((f"end to end, {real['claims']} claims", same, alike))
     minutes = sum(s.seconds for s in studies) / 60
     header = f"{machine()}, {len(studies)} models x {options.keys} keys, {RULES} rules, {PAIRS} pairs, "
     header += f"{minutes:.0f} minutes of one core"
     more = {
-        "bounds": bounds,
+        "bounds": {name: bounds for name, (bounds, _) in verdicts.items()},
+        "second looks": luck,
         "figures": figures,
         "rule by rule": shares,
         "rules obeyed": obeyed,

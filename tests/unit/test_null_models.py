@@ -118,14 +118,15 @@ def test_the_bound_is_the_exact_one_and_counts_the_cases_that_there_were() -> No
 
 
 def test_a_model_that_is_owned_once_is_not_kept_quiet() -> None:
-    clean, _ = verdict([done(i) for i in range(5)])
+    clean, _ = verdict([done(i) for i in range(5)], SHAPES)
     assert (clean["models owned by any key"], clean["judgements"]) == (0, 60)
     accused = done(5)
     accused = replace(accused, p={**accused.p, "permuted": np.full((4, len(TESTS)), 1e-7)})
-    found, told = verdict([*(done(i) for i in range(5)), accused])
+    found, told = verdict([*(done(i) for i in range(5)), accused], SHAPES)
     assert (found["models owned by any key"], found["judgements owned"]) == (1, 4)
     assert found["rate of models, 95 % bound"] > clean["rate of models, 95 % bound"]
     assert told[0].startswith("1 of 6 models owned")
+    assert found["expected at most"] == pytest.approx(72e-6)
 
 
 def test_a_tie_is_nobodys_favourite_and_a_source_never_is() -> None:
