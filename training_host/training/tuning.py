@@ -33,7 +33,10 @@ FEW = 256
 class Tuning:
     """`optimiser` "sgd" (momentum .9) or "adamw"; `schedule` "constant", "cosine" (to zero), "halve" (every 5 epochs).
 
-    Raises `ValueError` for another name.
+    `clip`: a gradient longer than this (L2, all trained weights together) is shortened to it; infinity for never.
+    Papers tune large networks at learning rates that make a small one explode within some epochs, and a network of NaN
+    says nothing about a mark.
+    Raises `ValueError` for another name, or a `clip` that is not positive.
     """
 
     epochs: int
@@ -42,10 +45,13 @@ class Tuning:
     schedule: str = "constant"
     batch: int = 64
     weight_decay: float = 0.0
+    clip: float = 1.0
 
     def __post_init__(self) -> None:
         if self.optimiser not in OPTIMISERS or self.schedule not in SCHEDULES:
             raise ValueError(f"one of {', '.join(OPTIMISERS)} and one of {', '.join(SCHEDULES)}, not {self}")
+        if not self.clip > 0:
+            raise ValueError(f"a gradient is clipped to a positive length, not {self.clip}")
 
     def rate(self, progress: float) -> float:
         """The learning rate after `progress` epochs."""
@@ -97,6 +103,7 @@ def tune(
                     loss = loss_of(order[step * batch : (step + 1) * batch], generator)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
+                nn.utils.clip_grad_norm_(trained, tuning.clip)
                 optimizer.step()
                 after_step()
                 total += float(loss.detach())
