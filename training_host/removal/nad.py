@@ -39,12 +39,17 @@ class NAD:
         """`MODIFICATION`."""
         return MODIFICATION
 
+    def teacher(self, thief: Thief) -> nn.Module:
+        """The fine-tuned copy, in eval mode."""
+        network, device, data = copy.deepcopy(thief.network), thief.device, self._pictures(thief)
+        loss_of, tuning = true_labels(network, data, device), Tuning(self.teacher_epochs, self.lr)
+        tune(network, data, loss_of, tuning, device, thief.seed, progress=thief.progress)
+        return network
+
     def steal(self, thief: Thief) -> Stolen:
         """The network that was taught. Raises `RefusedModel` (65) where there is no convolution."""
-        teacher, student = copy.deepcopy(thief.network), copy.deepcopy(thief.network)
-        data, device = some_of(thief.pictures, self.share, thief.rng()), thief.device
-        tuning = Tuning(self.teacher_epochs, self.lr)
-        tune(teacher, data, true_labels(teacher, data, device), tuning, device, thief.seed, progress=thief.progress)
+        teacher, student = self.teacher(thief), copy.deepcopy(thief.network)
+        data, device = self._pictures(thief), thief.device
         taught, teaching = ([f.output for f in conv_filters(net)] for net in (student, teacher))
         with listening(taught) as of_student, listening(teaching) as of_teacher:
 
@@ -56,6 +61,9 @@ class NAD:
             tuning = Tuning(self.epochs, self.lr)
             tune(student, data, loss_of, tuning, device, thief.seed + 1, progress=thief.progress)
         return Stolen.of(student, device)
+
+    def _pictures(self, thief: Thief) -> LabelledSet:
+        return some_of(thief.pictures, self.share, thief.rng())
 
 
 def _loss(
