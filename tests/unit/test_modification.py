@@ -1,5 +1,6 @@
 """The modification attacks: what each one promises, and that all of them leave the stolen network alone."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from pi_agent.contract.claim.composites import GEOMETRIES
 from pi_agent.contract.errors import RefusedInput
 from tests.unit.test_training import CLASSES, CPU, coloured_set, weights
 from training_host.nets.build import build_net
-from training_host.nets.layers import hidden_filters, last_layer, listening, norms_of, weight_layers
+from training_host.nets.layers import conv_filters, hidden_filters, last_layer, listening, norms_of, weight_layers
 from training_host.removal.anp import ANP
 from training_host.removal.base import MODIFICATION, Removal, Stolen, Thief
 from training_host.removal.batch_norm import BatchNormOnly
@@ -214,6 +215,24 @@ def test_attention_maps_are_compared_whatever_their_scale():
     assert attention_distance([(one, other)]) > 1e-4
 
 
+def test_distillation_pulls_the_attention_towards_the_teacher(marked, monkeypatch):
+    """The teacher is a network that pays attention to other things: the marked one with noisy weights."""
+    thief = thief_of(marked, 256)
+    teacher = WeightNoise(0.5).steal(thief).network
+    monkeypatch.setattr(NAD, "teacher", lambda self, thief: teacher)
+    batch = torch.from_numpy(coloured_set(48, 2).images).permute(0, 3, 1, 2) / 255
+
+    def distance(network: torch.nn.Module) -> float:
+        mine, theirs = ([f.output for f in conv_filters(net)] for net in (network, teacher))
+        with listening(mine) as here, listening(theirs) as there, torch.no_grad():
+            network(batch), teacher(batch)
+            pairs = zip(mine, theirs, strict=True)
+            return float(attention_distance([(here[one], there[other]) for one, other in pairs]))
+
+    taught, untaught = (distance(NAD(1.0, 3, 3, beta=beta).steal(thief).network) for beta in (1000.0, 0.0))
+    assert taught < 0.7 * untaught
+
+
 def test_wrk_starts_the_last_layer_anew_and_keeps_it_from_the_old_direction(marked):
     old = last_layer(marked).weight
     products = []
@@ -302,6 +321,16 @@ def test_schedules_say_what_their_names_say():
     assert [halve.rate(e) for e in (0, 4.9, 5, 12, 29.5)] == [0.05, 0.05, 0.025, 0.0125, 0.05 / 32]
 
 
+@pytest.mark.parametrize("clip", [1.0, math.inf])
+def test_a_gradient_is_shortened_to_its_longest_and_not_when_that_is_infinite(clip):
+    network, data = build_net("recycleme-narrow", 4, 0), coloured_set(16, 1)
+    before, steps = weights(network), true_labels(network, data, CPU)
+    huge = Tuning(1, 0.01, clip=clip)
+    tune(network, data, lambda indices, generator: 1000 * steps(indices, generator), huge, CPU, 0)
+    moved = sum(float((p.detach() - before[name]).square().sum()) for name, p in network.named_parameters()) ** 0.5
+    assert moved == pytest.approx(0.01, rel=1e-3) if clip == 1 else moved > 0.1
+
+
 def test_tuning_of_one_layer_restores_what_can_be_trained():
     network, data = build_net("recycleme-narrow", 4, 0), coloured_set(16, 1)
     before = [p.requires_grad for p in network.parameters()]
@@ -316,6 +345,7 @@ def test_tuning_of_one_layer_restores_what_can_be_trained():
         lambda: FineTune("first"),
         lambda: FineTune(optimiser="lion"),
         lambda: FineTune(schedule="never"),
+        lambda: Tuning(1, 0.1, clip=0.0),
         lambda: Prune(1.0),
         lambda: Quantise("int3"),
         lambda: FewBits(0),
