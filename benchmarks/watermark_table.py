@@ -36,15 +36,17 @@ def rows_of(
         "int8": "aim: 1 point, p unchanged; nobody reports it",
         "unlearning": "scheme-aware, the thief knows all but the key",
     }
-    rows += [(name, told(ours[name], ours["itself"]), against) for name, against in quoted.items()]
-    rows += [(f"modified: {name}", told(ours[name], ours["itself"]), "") for name in SIX]
-    rows.append(("worst of the six", _worst(ours), "aim 90 %; quoted: APP 87.5 %"))
+    rows += [(name, told(ours[name], ours["itself"]), against) for name, against in quoted.items() if name in ours]
+    tried = [name for name in SIX if name in ours]
+    rows += [(f"modified: {name}", told(ours[name], ours["itself"]), "") for name in tried]
+    rows.append((f"worst of {len(tried)}", _worst(ours, tried), "aim 90 %; quoted: APP 87.5 % (worst of six)"))
     for scheme in schemes[1:]:
         found = results[scheme, 0]
         accuracy = f"accuracy {100 * found['itself']['accuracy']:.1f} %, this run"
         rows.append((f"{scheme}: itself", told(found["itself"], found["itself"]), accuracy))
-        met = ("soft", "labels", "FT")
-        rows += [(f"{scheme}: {name}", told(found[name], found["itself"]), "this run") for name in met]
+        rows += [
+            (f"{scheme}: {name}", told(r, found["itself"]), "this run") for name, r in found.items() if name != "itself"
+        ]
     asked = key.rules * queries_per_rule(len(key.classes), key.rules) + ORDINARY_PER_CLASS * len(key.classes)
     rows.append(("queries for a verdict", str(asked), "aim <= 320; quoted: UAP 20, MEA-Defender 1,000"))
     return rows, figures
@@ -72,9 +74,9 @@ def told(result: Result, base: Result) -> str:
     return f"rate {100 * result['wsr']:.0f} %, p {result['p_value']:.1e}, accuracy {change:+.1f}{counts}"
 
 
-def _worst(found: Mapping[str, Result]) -> str:
+def _worst(found: Mapping[str, Result], tried: Sequence[str]) -> str:
     counting = [
-        n for n in SIX if "p_value" in found[n] and found[n]["accuracy"] >= found["itself"]["accuracy"] - WITHIN
+        n for n in tried if "p_value" in found[n] and found[n]["accuracy"] >= found["itself"]["accuracy"] - WITHIN
     ]
     if not counting:
         return "none stays within 5 points"
