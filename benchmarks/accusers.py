@@ -239,7 +239,7 @@ def main() -> None:
     start, bench = time.perf_counter(), make_bench()
     drawer = make_drawer(bench)
     judge = np.stack([small(p) for pictures in carriers(400, FILED).values() for p in pictures])
-    specs = [*zoo()[:4], *zoo()[10::20]]
+    specs = [*zoo()[:4], *zoo()[10:140:20]]
     suspects = [make_suspect(spec, bench, drawer, judge) for spec in specs]
     court = Court(suspects, drawer, np.random.default_rng(7))
     print(f"{time.perf_counter() - start:.0f} s: {len(suspects)} suspects", file=sys.stderr, flush=True)
