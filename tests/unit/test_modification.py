@@ -238,7 +238,7 @@ def test_wrk_starts_the_last_layer_anew_and_keeps_it_from_the_old_direction(mark
     products = []
     for alpha in (0.0, 1.0):
         network = WRK(share=0.5, samples=20, lr=0.01, alpha=alpha).steal(thief_of(marked)).network
-        products.append(float((last_layer(network).weight.detach() * old).sum()))
+        products.append(float((last_layer(network).weight.detach() * old.detach()).sum()))
     assert products[1] < products[0]
 
 
