@@ -1,11 +1,13 @@
-"""The table "Substitute": our recipe, plain distillation, ART's attacks and independent networks, from the same oracle.
+"""The table "Substitute": our recipe and its parts, plain distillation, ART's attacks and independent networks.
 
-Run: python benchmarks/substitute.py default [--work DIR] [--budgets 500,2000] [--victims 3] [--epochs 40]
+Run: python benchmarks/substitute.py default [--work DIR] [--budgets 500,2000] [--victims 3] [--kinds "magpie;plain KL"]
      python benchmarks/substitute.py PATH-TO-PHOTOS --name trashnet
 
-Every training is one file in --work as soon as it is there, and the same command goes on. The network is RecycleMe at a
-quarter of its width: two cores need it. Held-out pictures are never asked and never trained with. ART's two attacks run
-where `pip install adversarial-robustness-toolbox==1.20.1 packaging` was done; without it their rows are missing.
+Every training is one file in --work as soon as it is there, and the same command goes on; --table makes the table of
+what is there. The network is RecycleMe at a quarter of its width: two cores need it. Held-out pictures are never asked
+and never trained with. The adversary has what the victim was trained with, true labels included, as in CSAW ESC 2022,
+and four networks trained from them without a query. ART's two attacks run where
+`pip install adversarial-robustness-toolbox==1.20.1 packaging` was done; without it their rows are missing.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +32,17 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import machine, report
+from benchmarks.common import RESULTS, machine, report
 from benchmarks.networks import ARCH, keep, open_network
 from benchmarks.substitute_peers import PEERS
-from benchmarks.substitute_table import rows_of
+from benchmarks.substitute_table import draw, rows_of
 from benchmarks.watermark import arrays
 from pi_agent.contract.files import make_folder, sha256_hex, write_json
 from pi_agent.contract.metrics import agreement, mean_l2, mean_predictor, points
+from training_host.attacks.base import Situation
+from training_host.attacks.parts import sketch
+from training_host.attacks.strategies import STRATEGIES
+from training_host.attacks.students import NetworkStudent
 from training_host.data.arrays import LabelledSet, ScoredSet
 from training_host.data.unasked import Extras
 from training_host.data.variants import derive, foreign
@@ -47,21 +53,41 @@ from training_host.training.distill import distill
 from training_host.training.evaluate import predict
 from training_host.training.loop import Recipe
 from training_host.training.supervised import train_classifier
-from training_host.training.teaching import Teaching
+from training_host.training.teaching import STEADY, Teaching
 
 Images = npt.NDArray[np.uint8]
 OTHERS = 600
-RECIPES: Mapping[str, Teaching] = {
-    "plain KL": Teaching(),
-    "kl+l2": Teaching(loss="kl+l2"),
-    "log-scores": Teaching(loss="log-scores"),
-    "kl+l2, exactly what was asked": Teaching(loss="kl+l2", moves=False),
-    "kl+l2, echo": Teaching(loss="kl+l2", echo=1.0),
-    "kl+l2, echo, truth .3": Teaching(loss="kl+l2", echo=1.0, truth=0.3),
-    "kl+l2, 3 students": Teaching(loss="kl+l2", echo=1.0, students=3),
-    "kl+l2, 3 students, truth .3": Teaching(loss="kl+l2", echo=1.0, students=3, truth=0.3),
+OWN, REFERENCE = (3, 4, 200, 201), 100
+"""Seeds of the adversary's own networks; victims are 0, 1, 2, and the other victims and one more are the references."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way to a substitute: how the queries are chosen, how many own networks it begins with, how it is taught, and
+    steps for 500, 2,000 and 10,000 queries (of one training; others in between)."""
+
+    chosen: str
+    starts: int = 0
+    teaching: Teaching = field(default_factory=Teaching)
+    steps: tuple[int, int, int] = (2000, 2500, 4000)
+
+
+_SINGLE = Teaching(steady=STEADY, truth=0.5)
+_SHORT = (800, 1200, 3500)
+"""Those that begin with a trained network; the magpie trains four times as many."""
+KINDS: Mapping[str, Kind] = {
+    "magpie": Kind("magpie", 4, replace(_SINGLE, students=3, echo=1.0), (800, 1200, 2500)),
+    "plain KL": Kind("random"),
+    "plain KL, steady": Kind("random", 0, Teaching(steady=STEADY)),
+    "own network, random queries": Kind("random", 1, _SINGLE, _SHORT),
+    "own network, magpie's queries": Kind("magpie", 1, _SINGLE, _SHORT),
+    "the same, kl+l2": Kind("magpie", 1, replace(_SINGLE, loss="kl+l2"), _SHORT),
+    "the same, without true labels": Kind("magpie", 1, replace(_SINGLE, truth=0.0), _SHORT),
+    **{name: Kind("random", steps=(1000, 1000, 1000)) for name in PEERS},
 }
-"""Named parts of the recipe, one more at a time: the ablation."""
+"""The recipe, plain distillation, and the parts one by one: the ablation. Peers train in fp32, so a third as long."""
+FEW = 5000
+"""With fewer answers a student sees small moves of what was asked, with more, repeated less often, exactly that."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +101,7 @@ class Bench:
     work: Path
 
     def network(self, seed: int) -> nn.Module:
-        """A victim (seeds 0, 1, ...) or an independent network (100, 101, ...); trained once."""
+        """A victim (seeds 0, 1, ...) or a network that never saw it; trained once."""
         recipe, device = Recipe(self.epochs, seed=seed), best_device()
         identity = sha256_hex(f"{self.name} {recipe!r} {digest_of(self.train)}".encode())[:16]
         path = self.work / f"{self.name}-network-{seed}-{identity}.safetensors"
@@ -92,51 +118,56 @@ class Bench:
             "other": np.stack([foreign(side, rng) for _ in range(OTHERS)]),
         }
 
-    def asked(self, budget: int, victim: int) -> tuple[Images, npt.NDArray[np.int64], Images]:
-        """Pictures to ask, their true labels, and what stays unasked: the pool in random order, then versions of it."""
-        rng = np.random.default_rng([victim, budget])
-        order = rng.permutation(len(self.train))
-        more = order[np.arange(len(order), max(budget, len(order))) % len(order)]
-        versions = [derive(self.train.images[i], rng) for i in more]
-        rows = np.concatenate([order[:budget], more]).astype(np.int64)
-        images = np.concatenate([self.train.images[order[:budget]], np.stack(versions)]) if versions else None
-        chosen = self.train.images[order[:budget]] if images is None else images
-        return chosen, self.train.labels[rows], self.train.images[order[budget:]]
+    def asked(self, chosen: str, budget: int, victim: int) -> Images:
+        """What is asked: everything is chosen at once, before the first answer, by the adversary's own networks."""
+        rng, device = np.random.default_rng([victim, budget]), best_device()
+        own = [NetworkStudent(self.network(seed), device) for seed in OWN] if chosen == "magpie" else []
+        nothing = np.zeros(len(self.train), dtype=bool)
+        situation = Situation(self.train.images, nothing, budget, rng, own, labels=self.train.labels)
+        return sketch(STRATEGIES[chosen]().choose(situation), self.train.images)
 
     def substitute(self, kind: str, budget: int, victim: int) -> dict[str, Any]:
         """One student and its scores; from its file where it was made before."""
-        what = f"{self.name} {kind} {RECIPES.get(kind)!r} {budget} {victim} {self.epochs} {digest_of(self.train)}"
-        path = self.work / f"{self.name}-{sha256_hex(what.encode())[:20]}.json"
+        path = self.place(kind, budget, victim)
         if not path.exists():
             torch.set_num_threads(1)
-            images, labels, unasked = self.asked(budget, victim)
-            owner, device = self.network(victim), best_device()
-            data = ScoredSet(images, predict(owner, images, device), self.train.classes)
+            images, owner = self.asked(KINDS[kind].chosen, budget, victim), self.network(victim)
+            data = ScoredSet(images, predict(owner, images, best_device()), self.train.classes)
             began, busy = time.monotonic(), time.process_time()
-            student = self._student(kind, data, Extras(labels, unasked if len(unasked) else None), owner, victim)
+            student = self._student(kind, data, owner, victim)
             spent = {"seconds": time.monotonic() - began, "cpu_seconds": time.process_time() - busy}
             found = {s: self.distance(student, owner, x) for s, x in self.sets().items()}
             write_json(path, {"kind": kind, "budget": budget, "victim": victim, **spent, "sets": found})
         return dict(json.loads(path.read_text()))
 
-    def _student(self, kind: str, data: ScoredSet, extras: Extras, owner: nn.Module, victim: int) -> nn.Module:
-        steps = self.epochs * max(1, len(self.train) // 64) * max(1.0, (len(data.images) / len(self.train)) ** 0.5)
-        epochs = max(1, round(steps / max(1, len(data.images) // 64)))
-        if kind in PEERS:
-            return PEERS[kind](owner, data, build_net(ARCH, len(data.classes), 50 + victim), epochs)
+    def place(self, kind: str, budget: int, victim: int) -> Path:
+        """Its file."""
+        what = f"{self.name} {kind} {KINDS[kind]!r} {budget} {victim} {self.epochs} {digest_of(self.train)}"
+        return self.work / f"{self.name}-{sha256_hex(what.encode())[:20]}.json"
+
+    def _student(self, name: str, data: ScoredSet, owner: nn.Module, victim: int) -> nn.Module:
+        kind, count = KINDS[name], len(data.images)
+        steps = np.interp(np.log(count), np.log((500, 2000, 10_000)), kind.steps)
+        epochs = max(1, round(float(steps) / max(1, count // 64)))
+        if name in PEERS:
+            return PEERS[name](owner, data, build_net(ARCH, len(data.classes), 50 + victim), epochs)
+        teaching = replace(kind.teaching, moves=count < FEW)
+        own = [self.network(seed) for seed in OWN[: kind.starts]]
+        extras = Extras(self.train.images, self.train.labels) if kind.starts else Extras()
         recipe = Recipe(epochs, seed=50 + victim)
-        return distill(ARCH, data, recipe, best_device(), teaching=RECIPES[kind], extras=extras)
+        return distill(ARCH, data, recipe, best_device(), teaching=teaching, extras=extras, starts=own)
 
     def distance(self, model: nn.Module, owner: nn.Module, images: Images) -> dict[str, float]:
         """L2 and agreement of one network's scores with the victim's."""
         truth, copy = (predict(m, images, best_device()) for m in (owner, model))
         return {"l2": mean_l2(truth, copy), "agreement": agreement(truth, copy)}
 
-    def references(self, victim: int, independents: int) -> dict[str, dict[str, Any]]:
+    def references(self, victim: int, victims: int) -> dict[str, dict[str, Any]]:
         """Per set: the independent networks' L2, each and mean, and the mean predictor's."""
         owner, found = self.network(victim), {}
+        others = [REFERENCE, *(seed for seed in range(victims) if seed != victim)]
         for name, images in self.sets().items():
-            each = [self.distance(self.network(100 + i), owner, images) for i in range(independents)]
+            each = [self.distance(self.network(seed), owner, images) for seed in others]
             found[name] = {
                 "each": each,
                 "l2": float(np.mean([e["l2"] for e in each])),
@@ -160,34 +191,37 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "magpie-substitute-bench")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--victims", type=int, default=3)
-    parser.add_argument("--independents", type=int, default=3)
-    parser.add_argument("--budgets", default="500,2000")
+    parser.add_argument("--budgets", default="500,2000,10000")
     parser.add_argument("--kinds", help="only these, separated by semicolons")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--table", action="store_true", help="train nothing: the table of what is there")
     given = parser.parse_args()
     began, work = time.monotonic(), make_folder(given.work)
     train, held_out = arrays(given.name, None if given.data == "default" else Path(given.data), work)
     bench = Bench(given.name, train, held_out, given.epochs, work)
-    kinds = given.kinds.split(";") if given.kinds else [*RECIPES, *peers_at_hand()]
-    seeds = [*range(given.victims), *(100 + i for i in range(given.independents))]
-    run = joblib.Parallel(given.jobs)
-    run(joblib.delayed(bench.network)(seed) for seed in seeds)
+    kinds = given.kinds.split(";") if given.kinds else [k for k in KINDS if k not in PEERS or peers_at_hand()]
     tasks = [(k, int(b), v) for b in given.budgets.split(",") for v in range(given.victims) for k in kinds]
-    results = run(joblib.delayed(bench.substitute)(*task) for task in tasks)
-    references = {v: bench.references(v, given.independents) for v in range(given.victims)}
+    run = joblib.Parallel(given.jobs)
+    if not given.table:
+        run(joblib.delayed(bench.network)(seed) for seed in [*range(given.victims), *OWN, REFERENCE])
+        run(joblib.delayed(bench.substitute)(*task) for task in tasks)
+    results = [bench.substitute(*task) for task in tasks if bench.place(*task).exists()]
+    references = {v: bench.references(v, given.victims) for v in range(given.victims)}
     scored = [with_points(r, references[r["victim"]]) for r in results]
+    busy = sum(r["cpu_seconds"] for r in results)
     header = (
         f"{machine()}, {given.name}: {len(train)} + {len(held_out)} pictures, {len(train.classes)} classes, {ARCH}, "
-        f"{given.epochs} epochs, {given.victims} victims, {best_device().describe()}, {time.monotonic() - began:.0f} s"
+        f"{given.epochs} epochs, {given.victims} victims, {best_device().describe()}, {busy:.0f} processor seconds"
     )
-    report(
-        f"substitute_{given.name}", header, rows_of(scored, references), {"results": scored, "references": references}
-    )
+    figures = {"results": scored, "references": references}
+    report(f"substitute_{given.name}", header, rows_of(scored, references), figures)
+    draw(RESULTS / f"substitute_{given.name}.svg", scored, references)
+    print(f"\n{time.monotonic() - began:.0f} s")
 
 
-def peers_at_hand() -> list[str]:
-    """ART's attacks where it is installed."""
-    return list(PEERS) if importlib.util.find_spec("art") else []
+def peers_at_hand() -> bool:
+    """Whether ART is installed."""
+    return importlib.util.find_spec("art") is not None
 
 
 if __name__ == "__main__":

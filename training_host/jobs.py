@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -122,9 +122,7 @@ def train_job(
 def _network_of(folder: Path, arch: str, classes: tuple[str, ...]) -> nn.Module:
     network, manifest = load_network(folder)
     if (manifest.arch, manifest.classes) != (arch, classes):
-        reason = (
-            f"it is a {manifest.arch} of {len(manifest.classes)} classes, not a {arch} of the data's {len(classes)}"
-        )
+        reason = f"it is a {manifest.arch} of {len(manifest.classes)} classes, not a {arch} of these {len(classes)}"
         raise RefusedModel(path=folder, reason=reason, hint="start from a model of the same architecture and classes")
     return network
 
@@ -139,8 +137,14 @@ def distill_job(
     *,
     teaching: Teaching | None = None,
     extras: Extras | None = None,
+    starts: Sequence[Path] = (),
 ) -> Manifest:
-    """Train a substitute from collected answers and write its folder."""
+    """Train a substitute from collected answers and write its folder.
+
+    `starts`: model folders to go on from, see `distill`. Raises `RefusedModel` (65) where one is of another
+    architecture or other classes.
+    """
+    networks = [_network_of(start, arch, transfer.classes) for start in starts]
     make_folder(out)
     device, teaching, extras = best_device(), teaching or Teaching(), extras or Extras()
     model = distill(
@@ -150,6 +154,7 @@ def distill_job(
         device,
         teaching=teaching,
         extras=extras,
+        starts=networks,
         checkpoint=out / CHECKPOINT,
         progress=progress,
     )
@@ -162,6 +167,7 @@ def distill_job(
         "device": device.describe(),
         "queries": len(transfer.images),
         "labels": 0 if extras.labels is None else int((extras.labels >= 0).sum()),
+        "started_from": [load_manifest(start).onnx_sha256 for start in starts],
         "pool": 0 if extras.pool is None else len(extras.pool),
     }
     metrics = {"agreement_on_transfer_set": round(agreement, 4)}

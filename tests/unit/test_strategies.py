@@ -21,7 +21,7 @@ from training_host.attacks.entropy import Entropy
 from training_host.attacks.jacobian import Jacobian
 from training_host.attacks.kcenter import KCenter
 from training_host.attacks.knockoff import KnockoffAdaptive
-from training_host.attacks.magpie import Magpie
+from training_host.attacks.magpie import KINDS, Magpie
 from training_host.attacks.mixmatch import MixMatch
 from training_host.attacks.parts import interleave, picture_of, sketch
 from training_host.attacks.random_choice import Random
@@ -61,7 +61,7 @@ def test_a_choice_fits_the_budget_repeats_nothing_and_is_the_same_again(
     plain = [q.index for q in queries if q.kind == "plain"]
     assert len(set(plain)) == len(plain) and not set(plain) & asked
     for query in queries:
-        assert 0 <= query.index < len(POOL) and query.kind in ("plain", "augmented", "mixed")
+        assert 0 <= query.index < len(POOL) and query.kind in KINDS
         assert (query.other is not None) == (query.kind == "mixed") and query.other != query.index
     if name in NEVER_SHORT:
         assert len(queries) == size
@@ -84,7 +84,8 @@ def test_an_empty_pool_leaves_nothing_to_ask(name: str):
         (Disagreement, {"measure": "shouting"}),
         (DeepFool, {"step": 0.0}),
         (Jacobian, {"candidates": 0}),
-        (Magpie, {"augmented": 0.6, "mixed": 0.6}),
+        (Magpie, {"shares": (0.6, 0.6, -0.2, 0)}),
+        (Magpie, {"shares": (0.6, 0.3, 0.2, 0)}),
         (Magpie, {"first": "random"}),
     ],
 )
@@ -231,7 +232,8 @@ def test_jacobian_moves_asked_pictures_along_the_students_score():
 
 def test_magpie_asks_plain_pictures_alone_while_the_budget_is_small_each_class_by_its_share():
     labels = np.repeat([0, 1, 2], (30, 20, 10))
-    queries = Magpie().choose(situation_of(POOL, 12, students=COMMITTEE, labels=labels))
+    assert {q.kind for q in Magpie().choose(situation_of(POOL, 12, students=COMMITTEE))} == {"plain"}
+    queries = Magpie().choose(situation_of(POOL, 12, labels=labels))
     assert {q.kind for q in queries} == {"plain"}
     assert Counter(labels[q.index] for q in queries) == {0: 6, 1: 4, 2: 2}
     later = Magpie().choose(situation_of(POOL, 12, asked=[0, 1, 2, 3, 4, 5, 30, 50], labels=labels))
@@ -242,17 +244,44 @@ def test_magpie_spends_a_part_on_changed_pictures_and_more_as_the_pool_is_used_u
     magpie = Magpie(least=0)
     pool = noisy_pool(400, 3)
     fresh = Counter(q.kind for q in magpie.choose(situation_of(pool, 100)))
-    assert fresh == {"plain": 70, "augmented": 15, "mixed": 15}
+    assert fresh == {"plain": 65, "augmented": 15, "mixed": 15, "foreign": 5}
     half = Counter(q.kind for q in magpie.choose(situation_of(pool, 100, range(200))))
-    assert half["plain"] == 52 and abs(half["augmented"] - half["mixed"]) <= 1
+    assert half["plain"] == 58 and abs(half["augmented"] - half["mixed"]) <= 1
     spent = Counter(q.kind for q in magpie.choose(situation_of(pool, 100, range(400))))
-    assert spent == {"augmented": 50, "mixed": 50}
+    assert spent == {"augmented": 43, "mixed": 43, "foreign": 14}
     start = Counter(q.kind for q in magpie.choose(situation_of(pool, 100))[:20])
-    assert start == {"plain": 14, "augmented": 3, "mixed": 3}
-    assert {q.kind for q in magpie.choose(situation_of(pool[:1], 5, [0]))} == {"augmented"}
-    assert len(Magpie(0, 0, 0).choose(situation_of(pool, 100, range(350)))) == 50
-    only_mixed = Counter(q.kind for q in Magpie(0, 0.2, 0).choose(situation_of(pool, 100, range(200))))
-    assert only_mixed == {"plain": 60, "mixed": 40}
+    assert start == {"plain": 13, "augmented": 3, "mixed": 3, "foreign": 1}
+    alone = {q.kind for q in magpie.choose(situation_of(pool[:1], 8, [0]))}
+    assert alone == {"augmented", "foreign"}, "one picture cannot be mixed with itself"
+    assert len(Magpie((1, 0, 0, 0), 0).choose(situation_of(pool, 100, range(350)))) == 50
+    only_mixed = Counter(q.kind for q in Magpie((0.8, 0, 0.2, 0), 0).choose(situation_of(pool, 100, range(200))))
+    assert only_mixed == {"plain": 75, "mixed": 25}
+
+
+class SureOf:
+    """A student that knows some pictures by heart and guesses about all others, like one trained with true labels."""
+
+    def __init__(self, known: np.ndarray, seed: int) -> None:
+        self.known, self.seed = {picture.tobytes() for picture in known}, seed
+
+    def scores_of(self, images: np.ndarray) -> np.ndarray:
+        guesses = np.random.default_rng(self.seed).dirichlet(np.ones(3), len(images)).astype(np.float32)
+        sure = np.array([image.tobytes() in self.known for image in images])
+        guesses[sure] = (1, 0, 0)
+        return guesses
+
+    def features_of(self, images: np.ndarray) -> np.ndarray:
+        return images.reshape(len(images), -1)[:, ::7].astype(np.float32)
+
+
+def test_magpie_asks_changed_pictures_where_its_students_know_the_pool_as_the_victim_does():
+    pool, labels = noisy_pool(200, 5), np.arange(200) % 3
+    students = [SureOf(pool, seed) for seed in (1, 2)]
+    kinds = Counter(q.kind for q in Magpie().choose(situation_of(pool, 60, students=students, labels=labels)))
+    assert kinds["plain"] == 0 and kinds["foreign"] > 0 and kinds.total() == 60
+    strangers = [SureOf(pool[:0], seed) for seed in (1, 2)]
+    others = Counter(q.kind for q in Magpie().choose(situation_of(pool, 60, students=strangers, labels=labels)))
+    assert others["plain"] > 30
 
 
 def test_magpie_prefers_doubtful_pictures_once_its_students_are_worth_asking():
@@ -260,12 +289,13 @@ def test_magpie_prefers_doubtful_pictures_once_its_students_are_worth_asking():
     doubt = -np.sort(Colours().scores_of(pool), axis=1)[:, -1]
     chosen = {}
     for least in (0, 600):
-        queries = Magpie(0.1, 0.1, least=least).choose(situation_of(pool, 60, range(30), COMMITTEE))
+        queries = Magpie((0.8, 0.1, 0.1, 0), least).choose(situation_of(pool, 60, range(30), COMMITTEE))
         chosen[least] = doubt[[q.index for q in queries if q.kind == "plain"]].mean()
     assert chosen[0] > chosen[600] + 0.03
     doubts = []
     for floor in (0, 1e9):  # a floor so high that no doubt matters any more
-        made = Magpie(0.5, 0.5, least=0, floor=floor).choose(situation_of(pool, 60, range(30), COMMITTEE))
+        magpie = Magpie((0, 0.5, 0.5, 0), 0, floor=floor)
+        made = magpie.choose(situation_of(pool, 60, range(30), COMMITTEE))
         doubts.append(-Colours().scores_of(sketch(made, pool)).max(axis=1).mean())
     assert doubts[0] > doubts[1] + 0.03
 
@@ -289,7 +319,7 @@ def test_a_mix_holds_both_pictures_and_looks_the_same_in_small(seed: int):
 
 def test_a_query_is_made_again_from_its_seed_and_others_are_refused():
     picture, other = noisy_pool(2)
-    for kind in ("augmented", "mixed"):
+    for kind in ("augmented", "mixed", "foreign"):
         made = [picture_of(Query(0, kind, 1, seed), picture, other) for seed in (7, 7, 8)]
         assert np.array_equal(made[0], made[1]) and not np.array_equal(made[0], made[2])
     assert picture_of(Query(0), picture, None) is picture

@@ -1,22 +1,27 @@
 """The parts of a distillation recipe do what their names say, and none of them breaks resuming."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tests.support_nets import GLANCE, glance, glance_known
 from tests.unit.test_training import CLASSES, CPU, coloured_set, weights
 from training_host.data.arrays import ScoredSet
 from training_host.data.unasked import Extras
+from training_host.training.augment import recoloured, to_batch
 from training_host.training.average import running_average
 from training_host.training.distill import distill, epochs_for
 from training_host.training.evaluate import predict
+from training_host.training.kept import Kept
+from training_host.training.lesson import _echo
 from training_host.training.loop import Recipe
 from training_host.training.supervised import train_classifier
-from training_host.training.teaching import LOSSES, Teaching, loss_to_scores, mixed_views, with_truth
+from training_host.training.teaching import LOSSES, Teaching, loss_to_scores, mixed_views
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,13 +61,6 @@ def test_log_scores_are_regressed_first_and_a_constant_does_not_matter():
     assert float(loss_to_scores(scores.log() + 7, scores, "log-scores", 0.5)) == pytest.approx(0, abs=1e-6)
 
 
-def test_true_labels_take_their_share_only_where_they_are_known():
-    scores = torch.full((2, 4), 0.25)
-    mixed = with_truth(scores, torch.tensor([2, -1]), 0.4)
-    assert torch.allclose(mixed[0], torch.tensor([0.15, 0.15, 0.55, 0.15]))
-    assert torch.equal(mixed[1], scores[1])
-
-
 def test_mixed_views_are_plain_faded_and_cut_in_the_promised_numbers():
     batch = torch.rand(16, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     views, again = (mixed_views(batch, torch.Generator().manual_seed(3)) for _ in range(2))
@@ -82,13 +80,16 @@ def test_mixed_views_are_plain_faded_and_cut_in_the_promised_numbers():
         Teaching(loss="log-scores", moves=False),
         Teaching(loss="kl+l2", echo=1.0),
         Teaching(students=2, echo=1.0),
+        Teaching(steady=0.5),
+        Teaching(steady=0.5, students=2, echo=1.0, truth=0.5),
     ],
     ids=repr,
 )
 def test_every_recipe_makes_a_student_that_agrees_and_the_same_seed_the_same_student(
     teaching: Teaching, teacher: torch.nn.Module
 ):
-    data, extras = answers_to(teacher), Extras(pool=coloured_set(64, 5).images)
+    more = coloured_set(64, 5)
+    data, extras = answers_to(teacher), Extras(more.images, more.labels)
     student, again = (
         distill(GLANCE, data, Recipe(10, seed=2), CPU, teaching=teaching, extras=extras) for _ in range(2)
     )
@@ -121,6 +122,10 @@ def test_the_average_starts_as_a_copy_and_then_follows_slowly():
         (Teaching(echo=1.0), 4, 2, [3, 4]),
         (Teaching(students=2, echo=1.0), 2, 3, [4, 5, 6]),
         (Teaching(students=2, echo=1.0), 2, 5, [6]),
+        (Teaching(steady=0.5), 4, 1, [2, 3, 4]),
+        (Teaching(steady=0.5), 4, 2, [3, 4]),
+        (Teaching(steady=0.5), 4, 3, [4]),
+        (Teaching(steady=0.5, students=1, echo=1.0), 4, 6, [7, 8]),
     ],
 )
 def test_a_killed_distillation_goes_on_as_if_nothing_had_been_and_repeats_no_epoch(
@@ -147,19 +152,84 @@ def test_a_killed_distillation_goes_on_as_if_nothing_had_been_and_repeats_no_epo
     assert all(torch.allclose(value, after[name], atol=1e-6) for name, value in whole.items())
 
 
-@pytest.mark.parametrize("wrong", [{"loss": "mse"}, {"truth": 1.1}, {"students": -1}, {"echo": -0.1}])
+@pytest.mark.parametrize("wrong", [{"loss": "mse"}, {"truth": -0.1}, {"steady": 1.0}, {"students": -1}, {"echo": -0.1}])
 def test_nonsense_is_refused(wrong: dict):
     with pytest.raises(ValueError):
         Teaching(**wrong)
 
 
-def test_true_labels_help_where_the_oracle_is_wrong(teacher):
-    images, labels = coloured_set(160, 4).images, coloured_set(160, 4).labels
-    lies = np.roll(np.eye(4, dtype=np.float32)[labels], 1, axis=1)
-    data = ScoredSet(images, lies, CLASSES)
-    student = distill(GLANCE, data, Recipe(6, seed=2), CPU, teaching=Teaching(truth=1.0), extras=Extras(labels=labels))
-    fresh = coloured_set(100, 2)
-    assert (predict(student, fresh.images, CPU).argmax(1) == fresh.labels).mean() > 0.9
+def test_true_labels_of_the_pool_help_where_the_oracle_is_wrong(teacher):
+    pool, fresh = coloured_set(160, 5), coloured_set(100, 2)
+    rng = np.random.default_rng(0)
+    nonsense = rng.dirichlet(np.full(4, 0.3), 160).astype(np.float32)
+    data = ScoredSet(coloured_set(160, 4).images, nonsense, CLASSES)
+
+    def right(truth: float) -> float:
+        extras, teaching = Extras(pool.images, pool.labels), Teaching(truth=truth)
+        student = distill(GLANCE, data, Recipe(6, seed=2), CPU, teaching=teaching, extras=extras)
+        return float((predict(student, fresh.images, CPU).argmax(1) == fresh.labels).mean())
+
+    assert right(2.0) > 0.85 and right(0.0) < 0.6
+
+
+def test_a_label_that_nobody_knows_is_none(teacher):
+    data, pool = answers_to(teacher), coloured_set(40, 5).images
+    unknown = Extras(pool, np.full(40, -1, np.int64))
+    plain, other = (
+        distill(GLANCE, data, Recipe(2, seed=2), CPU, teaching=Teaching(truth=t), extras=e)
+        for t, e in ((0.0, Extras()), (1.0, replace(unknown, labels=None)))
+    )
+    assert all(torch.equal(value, weights(other)[name]) for name, value in weights(plain).items())
+
+
+def test_steadily_batch_norm_stands_still_and_whatever_else_is_in_the_batch_does_not_matter(teacher):
+    """The statistics are those of the network that the student begins with, to the last bit; the weights are not."""
+    data = answers_to(teacher)
+    begun = weights(teacher)
+    student = distill(GLANCE, data, Recipe(3, seed=5), CPU, teaching=Teaching(steady=0.5), starts=[teacher])
+    after = weights(student)
+    still = [name for name in after if "running_" in name]
+    assert still and all(torch.equal(after[name], begun[name]) for name in still)
+    moved = [name for name in after if name.endswith("weight") and not torch.equal(after[name], begun[name])]
+    assert len(moved) >= 7
+    assert all(torch.equal(value, weights(teacher)[name]) for name, value in begun.items()), "the start is not touched"
+
+
+def test_students_begin_with_their_own_networks_and_are_asked_in_turn(teacher):
+    """Two students that say opposite things about everything teach the last one that both are as likely."""
+    views = to_batch(torch.from_numpy(coloured_set(30, 1).images), "cpu")
+    sure = [nn.Sequential(nn.Flatten(), nn.Linear(views[0].numel(), 2)) for _ in range(2)]
+    for number, network in enumerate(sure):
+        nn.init.zeros_(network[1].weight)
+        with torch.no_grad():
+            network[1].bias.copy_(torch.tensor([9.0, -9.0] if number == 0 else [-9.0, 9.0]))
+    said = _echo(sure, views)
+    assert said.shape == (30, 2) and said[0::2, 0].min() > 0.99 and said[1::2, 1].min() > 0.99
+
+
+def test_other_answers_do_not_use_what_an_interrupted_run_left(tmp_path: Path, teacher):
+    """Finished networks are known by data and recipe; a damaged file costs time only."""
+    kept = Kept(tmp_path / "checkpoint.pt", "these answers", CPU)
+    first = kept.network("rough", glance(), lambda: teacher)
+    assert first is teacher and [p.name for p in tmp_path.iterdir()] == ["checkpoint-rough.pt"]
+    again = kept.network("rough", glance(), lambda: pytest.fail("it was there"))
+    assert all(torch.equal(value, weights(teacher)[name]) for name, value in weights(again).items())
+    other = glance(seed=9)
+    assert Kept(tmp_path / "checkpoint.pt", "others", CPU).network("rough", glance(), lambda: other) is other
+    (tmp_path / "checkpoint-rough.pt").write_bytes(b"damaged")
+    assert kept.network("rough", glance(), lambda: other) is other
+    kept.done()
+    assert not list(tmp_path.iterdir())
+
+
+def test_recoloured_pictures_keep_their_shapes_and_stay_in_range():
+    batch = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    changed, again = (recoloured(batch, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(changed, again) and changed.shape == batch.shape
+    assert changed.min() >= 0 and changed.max() <= 1 and (changed - batch).abs().mean() > 0.03
+    grey = torch.full((1, 3, 4, 4), 0.5)
+    one = recoloured(grey, torch.Generator().manual_seed(2))
+    assert all(len(torch.unique(one[0, c])) == 1 for c in range(3)), "colours change, not the picture"
 
 
 @pytest.mark.parametrize(("answers", "epochs"), [(10, 2000), (64, 2000), (500, 286), (2000, 65), (10_000, 60)])

@@ -15,7 +15,6 @@ from pi_agent.contract.manifest import InputSpec
 from pi_agent.contract.transfer_set import TransferItem, write_transfer_set
 from pi_agent.prepare import prepare_bytes
 from training_host.cli import cli
-from training_host.data.arrays import ScoredSet, load_transfer_sets
 from training_host.data.pool import list_pool
 from training_host.data.unasked import Extras, extras_of
 
@@ -50,34 +49,26 @@ def answers(tmp_path: Path, numbers: list[int], classes: tuple[str, ...] = CLASS
     return path
 
 
-def extras(pool: Path, data: ScoredSet, **more: bool) -> Extras:
-    return extras_of(data, list_pool(pool), InputSpec(), **more)
+def extras(pool: Path, classes: tuple[str, ...] = CLASSES, **more: bool) -> Extras:
+    return extras_of(classes, list_pool(pool), InputSpec(), **more)
 
 
-def test_asked_pictures_get_their_folders_as_labels_and_the_rest_is_unasked(tmp_path: Path, pool: Path):
-    data = load_transfer_sets([answers(tmp_path, [4, 0, 99, 8])], InputSpec())
-    found = extras(pool, data)
-    assert found.labels is not None and found.labels.tolist() == [1, 0, -1, 2], "99 is no picture of the pool"
-    assert found.pool is not None and found.pool.shape == (9, 64, 64, 3)
-    asked = {image.tobytes() for image in data.images}
-    assert not asked & {image.tobytes() for image in found.pool}
+def test_folders_named_like_classes_are_labels(tmp_path: Path, pool: Path):
+    found = extras(pool)
+    assert found.pool is not None and found.pool.shape == (12, 64, 64, 3)
+    assert found.labels is not None and found.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    some = extras(pool, ("shoes", "cans"))
+    assert some.labels is not None and some.labels.tolist() == [-1] * 8 + [0] * 4
 
 
 def test_folders_of_other_names_are_no_labels(tmp_path: Path, pool: Path):
-    data = load_transfer_sets([answers(tmp_path, [1, 2], ("a", "b"))], InputSpec())
-    assert extras(pool, data).labels is None
-    with pytest.raises(RefusedInput, match="none of its pictures was asked"):
-        extras(pool, data, needs_labels=True)
+    assert extras(pool, ("a", "b")).labels is None
+    with pytest.raises(RefusedInput, match="none of its pictures lies in a folder"):
+        extras(pool, ("a", "b"), needs_labels=True)
 
 
-def test_a_pool_that_was_asked_whole_leaves_nothing(tmp_path: Path, pool: Path):
-    data = load_transfer_sets([answers(tmp_path, list(range(12)))], InputSpec())
-    assert extras(pool, data).pool is None
-
-
-def test_no_pool_gives_nothing(tmp_path: Path):
-    data = load_transfer_sets([answers(tmp_path, [1])], InputSpec())
-    assert extras_of(data, [], InputSpec()) == Extras()
+def test_no_pool_gives_nothing():
+    assert extras_of(CLASSES, [], InputSpec()) == Extras()
 
 
 @pytest.mark.parametrize(

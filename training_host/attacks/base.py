@@ -42,7 +42,8 @@ class OpenStudent(Student, Protocol):
 @dataclass(frozen=True)
 class Query:
     """One picture to ask: the pool's picture `index` as it is, or `kind` made of it ("augmented", or "mixed" with
-    picture `other`), by a generator seeded with `seed`, so that a query can be made again in full size."""
+    picture `other`), or one of nothing in particular ("foreign"), by a generator seeded with `seed`, so that a query
+    can be made again in full size."""
 
     index: int
     kind: str = "plain"

@@ -31,21 +31,21 @@ SPREADS = ("herding", "kcenter")
 
 @dataclass(frozen=True)
 class Magpie:
-    """Plain pictures that cover the pool; with students those that are far from all answers and doubtful; and a part of
-    the budget for augmented and for mixed pictures, which are really asked.
+    """Pictures of the pool, augmented, mixed and foreign ones, each kind as often as its share times how much the
+    students doubt such pictures; within a kind those that are far from all answers and doubtful.
 
-    `augmented`, `mixed`: their shares at first. Both grow with the square of what is used of the pool, until together
-    they are all: pictures of the task come first. `least`, `least_share`: while fewer answers than that, or than that
-    share of the pool, will be known, everything is plain and no student is asked for its doubts, because those of a bad
-    one mislead. `first`: how a pool is covered without doubts, "herding" or "kcenter", class by class where labels are
-    known. `floor`: what a picture counts that no student doubts; doubts add one on average. `candidates`: so many
-    changed pictures are looked at for each one that is asked, and `most` at a time unless more are asked. Raises
-    `ValueError` for numbers that make no sense.
+    `shares`: of plain, augmented, mixed and foreign pictures before doubts. The first one shrinks with the square of
+    what is used of the pool: without doubts pictures of the task come first, and a student that learnt the pool's true
+    labels has no doubts there, like the victim. `least`, `least_share`: while fewer answers than that, or than that
+    share of the pool, will be known, and no student knows the true labels, everything is plain and nobody is asked for
+    doubts, because those of a bad student mislead. `first`: how a pool is covered without doubts, "herding" or
+    "kcenter", class by class where labels are known. `floor`: what a picture counts that no student doubts; doubts add
+    one on average. `candidates`: so many changed pictures are looked at for each one that is asked, and `most` at a
+    time unless more are asked. Raises `ValueError` for numbers that make no sense.
     """
 
     name = "magpie"
-    augmented: float = 0.15
-    mixed: float = 0.15
+    shares: tuple[float, float, float, float] = (0.65, 0.15, 0.15, 0.05)
     least: int = 600
     least_share: float = 0.02
     first: str = "herding"
@@ -54,8 +54,8 @@ class Magpie:
     most: int = 8000
 
     def __post_init__(self) -> None:
-        if min(self.augmented, self.mixed) < 0 or self.augmented + self.mixed > 1:
-            raise ValueError("augmented and mixed are shares of one budget")
+        if len(self.shares) != len(KINDS) or min(self.shares) < 0 or not np.isclose(sum(self.shares), 1):
+            raise ValueError(f"shares are those of {', '.join(KINDS)} and sum to 1")
         if self.first not in SPREADS or self.floor < 0 or self.candidates < 1:
             raise ValueError(f"`first` is one of {', '.join(SPREADS)}; floor and candidates must not be negative")
 
@@ -64,25 +64,42 @@ class Magpie:
         if not len(situation.pool) or situation.size < 1:
             return []
         after = len(known_pictures(situation)) + situation.size
-        early = after < max(self.least, self.least_share * len(situation.pool))
-        counts = self._split(situation, early)
+        few = after < max(self.least, self.least_share * len(situation.pool))
+        early = few and (situation.labels is None or not situation.students)
         doubting = not early and bool(situation.students)
+        counts = self._counts(situation, early, doubting)
         made = (self._made(situation, kind, n, doubting) for kind, n in zip(_MAKERS, counts[1:], strict=True))
         parts = [self._plain(situation, counts[0], doubting), *made]
         return different(interleave(parts), situation.size)
 
-    def _split(self, situation: Situation, early: bool) -> tuple[int, int, int]:
-        """How many plain, augmented and mixed ones."""
+    def _counts(self, situation: Situation, early: bool, doubting: bool) -> list[int]:
+        """How many of each kind."""
         still, size = len(open_pictures(situation)), situation.size
+        shares = np.array([1.0, 0, 0, 0]) if early else np.array(self.shares, dtype=np.float64)
         used = float(situation.asked.mean())
-        total = self.augmented + self.mixed
-        if not total:
-            return min(size, still), 0, 0
-        share = 0.0 if early else total + (1 - total) * used**2
-        count = min(size - round(share * size), still)
-        made = size - count
-        mixes = round(made * self.mixed / total) if len(situation.pool) > 1 else 0
-        return count, made - mixes, mixes
+        if not early:
+            shares[0] *= 1 - used**2
+            if doubting:
+                shares = shares * self._doubts_by_kind(situation)
+            shares /= max(float(shares.sum()), 1e-12)
+        plain_ones = min(round(float(shares[0]) * size), still)
+        rest = np.array(shares[1:] if shares[1:].sum() else self.shares[1:])
+        if len(situation.pool) < 2:
+            rest[list(_MAKERS).index("mixed")] = 0  # nothing to mix it with
+        if not rest.sum():
+            return [min(size, still), 0, 0, 0]
+        ends = np.rint(np.cumsum(rest / rest.sum()) * (size - plain_ones)).astype(int)
+        return [plain_ones, *np.diff(ends, prepend=0).tolist()]
+
+    def _doubts_by_kind(self, situation: Situation) -> npt.NDArray[np.float64]:
+        """The students' mean doubt of some pictures of each kind, float64 (4,)."""
+        rng = np.random.default_rng(situation.rng.integers(2**63))
+        of = rng.permutation(open_pictures(situation))[:_SAMPLE]
+        samples = [
+            situation.pool[of],
+            *(sketch(m(len(situation.pool), _SAMPLE, rng), situation.pool) for m in _MAKERS.values()),
+        ]
+        return np.array([_raw_doubts(situation, images).mean() if len(images) else 0.0 for images in samples])
 
     def _plain(self, situation: Situation, count: int, doubting: bool) -> list[Query]:
         of, known = open_pictures(situation), known_pictures(situation)
@@ -119,13 +136,17 @@ class Magpie:
         return [candidates[int(i)] for i in order]
 
     def _doubts(self, situation: Situation, images: Images) -> npt.NDArray[np.float64]:
-        """What every picture counts, float64 (n,): how far the students' scores lie apart, and their mean's entropy."""
-        votes = votes_of(situation.students, images)
-        mean = votes.mean(axis=0)
-        apart = np.linalg.norm(votes - mean, axis=2).mean(axis=0)
-        signals = [entropy(mean)] if len(votes) == 1 else [entropy(mean), apart]
-        even = [signal / max(float(signal.mean()), 1e-12) for signal in signals]
-        return np.asarray(self.floor + np.mean(even, axis=0), dtype=np.float64)
+        """What every picture counts, float64 (n,)."""
+        raw = _raw_doubts(situation, images)
+        return np.asarray(self.floor + raw / max(float(raw.mean()), 1e-12), dtype=np.float64)
+
+
+def _raw_doubts(situation: Situation, images: Images) -> npt.NDArray[np.float64]:
+    """How far several students' scores lie apart, in L2; of a single one the entropy of its scores. Float64 (n,)."""
+    votes = votes_of(situation.students, images)
+    if len(votes) == 1:
+        return entropy(votes[0])
+    return np.asarray(np.linalg.norm(votes - votes.mean(axis=0), axis=2).mean(axis=0), dtype=np.float64)
 
 
 def _augmentations(pool: int, count: int, rng: np.random.Generator) -> list[Query]:
@@ -138,7 +159,14 @@ def _mixes(pool: int, count: int, rng: np.random.Generator) -> list[Query]:
     return [Query(int(a), "mixed", int(b), fresh_seed(rng)) for a, b in zip(firsts, others, strict=True)]
 
 
-_MAKERS = {"augmented": _augmentations, "mixed": _mixes}
+def _foreigners(pool: int, count: int, rng: np.random.Generator) -> list[Query]:
+    return [Query(0, "foreign", seed=fresh_seed(rng)) for _ in range(count)]
+
+
+_MAKERS = {"augmented": _augmentations, "mixed": _mixes, "foreign": _foreigners}
+KINDS = ("plain", *_MAKERS)
+_SAMPLE = 256
+"""Pictures of a kind that students are asked about, for its share."""
 
 
 def _quotas(labels: npt.NDArray[np.int64], asked: npt.NDArray[np.bool_], count: int) -> dict[int, int]:

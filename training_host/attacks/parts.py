@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training_host.attacks.base import Images, Query, Scores, Situation, Student
+from training_host.data.dead_leaves import dead_leaves
 from training_host.data.variants import derive, mix
 
 Indices = npt.NDArray[np.int64]
@@ -55,7 +56,8 @@ def cycled(order: Indices, count: int) -> Indices:
 
 
 def picture_of(query: Query, first: Images, second: Images | None) -> Images:
-    """What is asked, uint8 like `first`: the picture of `query.index`; `second` is that of `query.other`.
+    """What is asked, uint8 like `first`: the picture of `query.index`; `second` is that of `query.other`. A foreign one
+    has nothing of `first` but its size.
 
     In any size; the network's size shows nearly what full size will give, only blur is stronger there. Raises
     `ValueError` for an unknown kind and for a mix with nothing to mix in.
@@ -65,6 +67,8 @@ def picture_of(query: Query, first: Images, second: Images | None) -> Images:
         return first
     if query.kind == "augmented":
         return derive(first, rng)
+    if query.kind == "foreign":
+        return np.asarray(dead_leaves(1, len(first), rng)[0])
     if query.kind != "mixed" or second is None:
         raise ValueError(f"a query of kind {query.kind!r} cannot be made")
     return mix(first, second, rng)

@@ -19,7 +19,7 @@ from training_host.data.arrays import ScoredSet, load_transfer_sets
 from training_host.data.batch import read_batch, write_batch
 from training_host.data.pool import Pool
 
-KINDS = ("plain", "augmented", "mixed")
+KINDS = ("plain", "augmented", "mixed", "foreign")
 Progress = Callable[[int], None]
 
 

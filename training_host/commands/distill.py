@@ -17,7 +17,7 @@ from training_host.jobs import distill_job, open_output
 from training_host.output import epochs_bar
 from training_host.training.distill import LEAST_EPOCHS, LEAST_STEPS, epochs_for
 from training_host.training.loop import Recipe
-from training_host.training.teaching import LOSSES, Teaching
+from training_host.training.teaching import LOSSES, STEADY, Teaching
 
 
 @click.command(epilog="Example: train-host distill monday.tar tuesday.tar --arch recycleme --out substitute")
@@ -28,7 +28,15 @@ from training_host.training.teaching import LOSSES, Teaching
 @click.option(
     "--pool",
     type=click.Path(path_type=Path, exists=True),
-    help="Folder or zip of pictures that need not have been asked; class folders give true labels.",
+    help="Folder or zip of pictures of the task, asked or not; class folders give true labels.",
+)
+@click.option(
+    "--start",
+    "starts",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="Model folder to go on from: last night's copy, or a network of your own that `train` made from true labels. "
+    "May be repeated: the next ones are for --students.",
 )
 @click.option(
     "--loss",
@@ -48,15 +56,22 @@ from training_host.training.teaching import LOSSES, Teaching
     "--echo",
     type=click.FloatRange(min=0),
     default=None,
-    help="Weight of students' answers to unasked and mixed pictures; without students, of its own running average. "
+    help="Weight of students' answers to changed and mixed pictures; without students, of its own running average. "
     "[default: 1 with --students, else 0]",
 )
 @click.option(
     "--truth",
-    type=click.FloatRange(0, 1),
+    type=click.FloatRange(min=0),
     default=Teaching.truth,
     show_default=True,
-    help="Share of a picture's true label in what is learnt; needs --pool with class folders.",
+    help="Weight of the true labels of the pool's pictures; needs --pool with class folders.",
+)
+@click.option(
+    "--steady",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=STEADY,
+    show_default=True,
+    help="In this share of the epochs, the last, batch norm is fixed, dropout is off and weights are averaged.",
 )
 @click.option("--exact", is_flag=True, help="Show exactly the pictures that were asked, without small moves.")
 @click.option(
@@ -72,10 +87,12 @@ def command(
     out: Path,
     budget: int | None,
     pool: Path | None,
+    starts: tuple[Path, ...],
     loss: str,
     students: int,
     echo: float | None,
     truth: float,
+    steady: float,
     exact: bool,
     epochs: int | None,
     seed: int,
@@ -87,18 +104,18 @@ def command(
     echo = float(students > 0) if echo is None else echo
     if students and not echo:
         raise click.UsageError("--students without --echo would train networks that nobody listens to")
-    teaching = Teaching(loss, not exact, truth, students, echo)
+    teaching = Teaching(loss, not exact, steady, truth, students, echo)
     open_output(out)
     spec = InputSpec()
     data = load_transfer_sets(transfer, spec, budget)
     pictures = list_pool(pool, spare_held_out=True) if pool else []
     with click.progressbar(length=len(pictures), label="reading the pool", file=sys.stderr) as bar:
-        extras = extras_of(data, pictures, spec, needs_labels=bool(truth), progress=bar.update)
+        extras = extras_of(data.classes, pictures, spec, needs_labels=bool(truth), progress=bar.update)
     epochs = epochs or epochs_for(len(data.images))
     rounds = epochs * (students + 1)
     with epochs_bar(rounds, "distilling") as show:
         recipe = Recipe(epochs, seed=seed)
-        manifest = distill_job(data, arch, out, recipe, show, spec, teaching=teaching, extras=extras)
+        manifest = distill_job(data, arch, out, recipe, show, spec, teaching=teaching, extras=extras, starts=starts)
     result = {
         "path": str(out),
         "queries": len(data.images),

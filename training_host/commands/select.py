@@ -70,7 +70,7 @@ def command(
         result = select_job(pool, known, STRATEGIES[name](), size, seed, out, bar.update)
     text = [
         f"{out}: {result['size']} queries by {name}: {result['plain']} plain, {result['augmented']} augmented, "
-        f"{result['mixed']} mixed",
+        f"{result['mixed']} mixed, {result['foreign']} foreign",
         f"pool: {result['pool']} pictures, {result['already_answered']} of them answered already",
     ]
     if result["size"] < size:

@@ -35,3 +35,17 @@ def small_moves(
     theta = torch.stack(rows, dim=1).to(batch.device)
     grid = nn_functional.affine_grid(theta, list(batch.shape), align_corners=False)
     return nn_functional.grid_sample(batch, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def recoloured(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Other exposure and colours: every channel of a picture times 0.64 to 1.44, plus up to 0.06; cut off at 0 and 1.
+
+    `batch` float (n, 3, height, width) in 0..1; the same ranges as `data.variants.derive`.
+    """
+
+    def uniform(low: float, high: float, channels: int) -> torch.Tensor:
+        drawn = torch.rand(len(batch), channels, 1, 1, generator=generator)
+        return (low + (high - low) * drawn).to(batch.device)
+
+    gain = uniform(0.85, 1.15, 3) * uniform(0.75, 1.25, 1)
+    return (batch * gain + uniform(-0.06, 0.06, 1)).clamp(0, 1)

@@ -51,19 +51,21 @@ def fit(
     before: Callable[[float], None] = lambda progress: None,
     after: Callable[[], None] = lambda: None,
     companions: Mapping[str, nn.Module] | None = None,
+    steady: bool = False,
     checkpoint: Path | None = None,
     progress: Callable[[EpochReport], None] = lambda report: None,
 ) -> None:
     """Train `model` in place on `count` examples and leave it in eval mode.
 
     `calibration` yields clean input batches for the final batch-norm statistics. `before` is told before every step how
-    much of the training is done, 0 to 1; `after` is called after every step. With `checkpoint` the state of every epoch
+    much of the training is done, 0 to 1; `after` is called after every step. `steady`: batch norm keeps the statistics
+    it has and dropout is off, so that nothing is estimated at the end. With `checkpoint` the state of every epoch
     is kept there, that of `companions` included, and training goes on from it after an interruption; the file is
     removed at the end. Started by `torchrun`, every process trains on its part of every batch; the first one keeps the
     file.
     """
     ranks = our_ranks()
-    device.place(model).train()
+    device.place(model).train(not steady)
     ranks.agree(model)
     steps = max(1, count // recipe.batch)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -93,7 +95,8 @@ def fit(
                 _save(checkpoint, recipe, state, generator, epoch + 1)
             ranks.wait()
             progress(EpochReport(epoch + 1, recipe.epochs, total / steps))
-    estimate_batch_norm(model, calibration(), device)
+    if not steady:
+        estimate_batch_norm(model, calibration(), device)
     model.eval()
     if checkpoint is not None and ranks.first:
         checkpoint.unlink(missing_ok=True)

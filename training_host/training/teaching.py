@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as nn_functional
 
 LOSSES = ("kl", "kl+l2", "log-scores")
+STEADY = 0.6
+"""What `train-host distill` takes for `Teaching.steady`."""
 _LEAST_SCORE = 1e-4
 """Added before taking logarithms: those of smaller scores are noise, and what an oracle rounds away."""
 
@@ -19,15 +21,18 @@ class Teaching:
     `loss`: "kl" (Hinton et al. 2015), "kl+l2" (half of it the squared distance that points are counted in), or
     "log-scores": centred logarithms are regressed for the first 70 % of the epochs (a network's logits are known from
     its scores up to a constant; Truong et al., CVPR 2021, DFME), then "kl+l2". `moves`: the student sees small moves of
-    what was asked; without, exactly what was asked. `truth`: share of the true labels in the target of a picture whose
-    label is known. `students`: so many are trained first, on the answers alone, and the last one learns from their mean
-    as well (Beyer et al., CVPR 2022: the same view for teacher and student). `echo`: weight of that, or, with no
-    students, of learning from the student's own running average (Tarvainen and Valpola, NeurIPS 2017), on pictures that
-    were not asked and on mixes.
+    what was asked; without, exactly what was asked. `steady`: for this share of the epochs, the last, the student is
+    trained as it will be used: fixed batch-norm statistics, no dropout; and the running average of its weights is kept.
+    `truth`: weight of the true labels of pool pictures, half as many a step as answers. `students`: so many are trained
+    first, without echo, and the last one learns from their mean as well (Beyer et al., CVPR 2022: the same view for
+    teacher and student). `echo`: weight of that, or, with no students, of learning from the student's own running
+    average (Tarvainen and Valpola, NeurIPS 2017), on pictures that were not asked, recoloured and mixed ones, and
+    pictures of nothing.
     """
 
     loss: str = "kl"
     moves: bool = True
+    steady: float = 0.0
     truth: float = 0.0
     students: int = 0
     echo: float = 0.0
@@ -35,8 +40,10 @@ class Teaching:
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise ValueError(f"unknown loss {self.loss!r}; known: {', '.join(LOSSES)}")
-        if not 0 <= self.truth <= 1 or self.students < 0 or self.echo < 0:
-            raise ValueError("truth lies in 0..1; students and echo are not negative")
+        if not 0 <= self.steady < 1:
+            raise ValueError("steady is a share of the epochs, below 1")
+        if min(self.truth, self.students, self.echo) < 0:
+            raise ValueError("truth, students and echo are not negative")
 
 
 def loss_to_scores(logits: torch.Tensor, scores: torch.Tensor, loss: str, progress: float) -> torch.Tensor:
@@ -49,13 +56,6 @@ def loss_to_scores(logits: torch.Tensor, scores: torch.Tensor, loss: str, progre
     if loss == "kl":
         return divergence
     return 0.5 * divergence + 0.5 * (log_scores.exp() - scores).square().sum(dim=1).mean()
-
-
-def with_truth(scores: torch.Tensor, labels: torch.Tensor, truth: float) -> torch.Tensor:
-    """Answers (n, classes) with a share `truth` of the true label, where `labels` (n,) is not -1."""
-    known = (labels >= 0).float().unsqueeze(1) * truth
-    certain = nn_functional.one_hot(labels.clamp_min(0), scores.shape[1]).float()
-    return (1 - known) * scores + known * certain
 
 
 def mixed_views(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
