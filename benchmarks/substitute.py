@@ -49,7 +49,7 @@ from training_host.data.variants import derive, foreign
 from training_host.nets.build import build_net
 from training_host.removal.subject import digest_of
 from training_host.training.device import best_device
-from training_host.training.distill import distill
+from training_host.training.distill import MANY, distill, echo_for
 from training_host.training.evaluate import predict
 from training_host.training.loop import Recipe
 from training_host.training.supervised import train_classifier
@@ -69,25 +69,25 @@ class Kind:
     chosen: str
     starts: int = 0
     teaching: Teaching = field(default_factory=Teaching)
-    steps: tuple[int, int, int] = (2000, 2500, 4000)
+    steps: tuple[int, int, int] = (1500, 2000, 2500)
 
 
 _SINGLE = Teaching(steady=STEADY, truth=0.5)
-_SHORT = (800, 1200, 3500)
-"""Those that begin with a trained network; the magpie trains four times as many."""
+_SHORT = (800, 1200, 2500)
+"""Those that begin with a trained network."""
 KINDS: Mapping[str, Kind] = {
-    "magpie": Kind("magpie", 4, replace(_SINGLE, students=3, echo=1.0), (800, 1200, 2500)),
+    "magpie": Kind("magpie", 4, Teaching(steady=STEADY), (1200, 1500, 2500)),
     "plain KL": Kind("random"),
     "plain KL, steady": Kind("random", 0, Teaching(steady=STEADY)),
-    "own network, random queries": Kind("random", 1, _SINGLE, _SHORT),
-    "own network, magpie's queries": Kind("magpie", 1, _SINGLE, _SHORT),
+    "one own network, random queries": Kind("random", 1, _SINGLE, _SHORT),
+    "one own network, magpie's queries": Kind("magpie", 1, _SINGLE, _SHORT),
     "the same, kl+l2": Kind("magpie", 1, replace(_SINGLE, loss="kl+l2"), _SHORT),
     "the same, without true labels": Kind("magpie", 1, replace(_SINGLE, truth=0.0), _SHORT),
+    "four own networks, random queries": Kind("random", 4, Teaching(steady=STEADY), (1200, 1500, 2500)),
+    "magpie, with 3 students": Kind("magpie", 4, Teaching(steady=STEADY, students=3), (800, 1200, 2500)),
     **{name: Kind("random", steps=(1000, 1000, 1000)) for name in PEERS},
 }
-"""The recipe, plain distillation, and the parts one by one: the ablation. Peers train in fp32, so a third as long."""
-FEW = 5000
-"""With fewer answers a student sees small moves of what was asked, with more, repeated less often, exactly that."""
+"""The recipe, plain distillation, and the parts one by one: the ablation. Peers train in fp32, so a part as long."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,8 @@ class Bench:
         epochs = max(1, round(float(steps) / max(1, count // 64)))
         if name in PEERS:
             return PEERS[name](owner, data, build_net(ARCH, len(data.classes), 50 + victim), epochs)
-        teaching = replace(kind.teaching, moves=count < FEW)
+        echo = echo_for(count) if kind.starts > 1 else 0.0
+        teaching = replace(kind.teaching, moves=count < MANY, echo=echo)
         own = [self.network(seed) for seed in OWN[: kind.starts]]
         extras = Extras(self.train.images, self.train.labels) if kind.starts else Extras()
         recipe = Recipe(epochs, seed=50 + victim)

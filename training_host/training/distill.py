@@ -24,6 +24,9 @@ Progress = Callable[[EpochReport], None]
 LEAST_EPOCHS, LEAST_STEPS = 60, 2000
 """Few answers need many epochs: 500 of them gave -40 points after 420 steps and -9 after 1,400 (rendered pictures)."""
 
+MANY = 5000
+"""From so many answers on each is repeated seldom, and the student is better shown exactly what was asked."""
+
 
 def distill(
     arch: str,
@@ -40,7 +43,8 @@ def distill(
     """The student that `teaching` makes of the answers; see there for the parts of the recipe.
 
     `starts`: networks of `arch` and these classes to go on from, unchanged themselves: the first for the substitute,
-    the next ones for its students, from the first again where there are more students. With `teaching.students` the
+    the next ones for its students, from the first again where there are more students; without students their own
+    answers are the echo. With `teaching.students` the
     progress reports of all trainings follow each other. Beside `checkpoint` finished networks are kept until all is
     done.
     """
@@ -65,6 +69,11 @@ def distill(
 def epochs_for(answers: int, batch: int = Recipe.batch) -> int:
     """How long to train with so many answers, where nobody says it."""
     return max(LEAST_EPOCHS, -(-LEAST_STEPS // max(1, answers // batch)))
+
+
+def echo_for(answers: int) -> float:
+    """How much networks of one's own count beside so many answers: the more is known, the less."""
+    return min(2.0, 1000 / max(1, answers))
 
 
 def _identity(data: ScoredSet, extras: Extras, recipe: Recipe, teaching: Teaching, starts: Sequence[nn.Module]) -> str:
