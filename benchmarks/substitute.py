@@ -23,8 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import numpy as np
-import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -37,8 +35,6 @@ from benchmarks.watermark import arrays
 from pi_agent.contract.files import make_folder
 from pi_agent.contract.metrics import points
 from training_host.training.device import best_device
-
-Images = npt.NDArray[np.uint8]
 
 
 def with_points(result: dict[str, Any], references: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -8,11 +8,12 @@ import pytest
 
 from pi_agent.contract.claim import check_commitment, load_claim
 from pi_agent.contract.files import sha256_hex
+from pi_agent.contract.manifest import load_manifest
 from pi_agent.contract.output import run
 from pi_agent.contract.transfer_set import TransferItem, write_transfer_set
 from pi_agent.prepare import prepare_bytes
 from training_host.cli import VERBS, cli
-from training_host.data.sources import find_pictures
+from training_host.data.sources import TRAIN, find_pictures
 
 
 class Host:
@@ -80,6 +81,16 @@ def test_the_owners_and_the_adversarys_journey(host: Host, work: Path):
     write_transfer_set(work / "night.tar", {}, items)
     code, copied, _ = host("distill", work / "night.tar", "--out", work / "copy", *options, "--budget", 100)
     assert code == 0 and copied["queries"] == 100
+    started = ("--start", work / "other", "--start", work / "victim", "--pool", data, "--truth", 0.5)
+    code, begun, _ = host("distill", work / "night.tar", "--out", work / "begun", *options, *started)
+    trained_with = [p for p in find_pictures(data) if p.part == TRAIN]
+    assert code == 0 and begun["labels"] == begun["pool"] == len(trained_with)
+    manifest = load_manifest(work / "begun").provenance
+    assert manifest["started_from"] == [load_manifest(work / n).onnx_sha256 for n in ("other", "victim")]
+    assert manifest["teaching"]["echo"] == 2 and manifest["teaching"]["moves"]
+    line = ("distill", work / "night.tar", "--out", work / "no", "--arch", "recycleme", "--start", work / "other")
+    code, _, error = host(*line)
+    assert code == 65 and "recycleme-narrow" in error["message"] and not list((work / "no").iterdir())
     code, int8, _ = host("export", work / "copy", "--int8", "--calibration", work / "night.tar")
     assert code == 0 and int8["form"] == "int8" and Path(int8["path"]).name == "copy-int8"
 

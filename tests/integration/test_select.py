@@ -92,9 +92,9 @@ def answer(oracle: Path, batch: Path, out: Path, first: int | None = None) -> Pa
 def test_a_round_after_the_other_asks_every_picture_once(host: Host, pool: Path, oracle: Path, tmp_path: Path):
     first = host.done("select", "--pool", pool, "--size", 20, "--strategy", "magpie", "--out", tmp_path / "1.tar")
     assert first["schema"] == "select/1" and first["strategy"] == "magpie"
-    kinds = ("plain", "augmented", "mixed")
+    kinds = ("plain", "augmented", "mixed", "foreign")
     assert {k: first[k] for k in ("size", *kinds, "pool", "already_answered")} == {
-        **{"size": 20, "plain": 20, "augmented": 0, "mixed": 0},
+        **{"size": 20, "plain": 20, "augmented": 0, "mixed": 0, "foreign": 0},
         **{"pool": 40, "already_answered": 0},
     }
     asked = members(tmp_path / "1.tar")

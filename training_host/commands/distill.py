@@ -15,7 +15,7 @@ from training_host.data.pool import list_pool
 from training_host.data.unasked import extras_of
 from training_host.jobs import distill_job, open_output
 from training_host.output import epochs_bar
-from training_host.training.distill import LEAST_EPOCHS, LEAST_STEPS, epochs_for
+from training_host.training.distill import LEAST_EPOCHS, LEAST_STEPS, MANY, echo_for, epochs_for
 from training_host.training.loop import Recipe
 from training_host.training.teaching import LOSSES, STEADY, Teaching
 
@@ -56,8 +56,8 @@ from training_host.training.teaching import LOSSES, STEADY, Teaching
     "--echo",
     type=click.FloatRange(min=0),
     default=None,
-    help="Weight of students' answers to changed and mixed pictures; without students, of its own running average. "
-    "[default: 1 with --students, else 0]",
+    help="Weight of what students say to changed and mixed pictures, or the networks of --start, or its own running "
+    "average. [default: 1 with --students; with several --start at most 2, the less the more answers; else 0]",
 )
 @click.option(
     "--truth",
@@ -73,7 +73,11 @@ from training_host.training.teaching import LOSSES, STEADY, Teaching
     show_default=True,
     help="In this share of the epochs, the last, batch norm is fixed, dropout is off and weights are averaged.",
 )
-@click.option("--exact", is_flag=True, help="Show exactly the pictures that were asked, without small moves.")
+@click.option(
+    "--exact/--moved",
+    default=None,
+    help=f"Show exactly the pictures that were asked, or small moves of them. [default: exact from {MANY} answers on]",
+)
 @click.option(
     "--epochs",
     type=click.IntRange(min=1),
@@ -93,37 +97,44 @@ def command(
     echo: float | None,
     truth: float,
     steady: float,
-    exact: bool,
+    exact: bool | None,
     epochs: int | None,
     seed: int,
     as_json: bool,
 ) -> None:
-    """Train a network to repeat the oracle's score vectors. Interrupted, it goes on where it was."""
+    """Train a network to repeat the oracle's score vectors. Interrupted, it goes on where it was.
+
+    Who has pictures with true labels does best to train a few networks of their own first (`train`, other seeds), to
+    give them all with --start, and the pictures with --pool: their mean is worth more than a hundred answers.
+    """
     if truth and pool is None:
         raise click.UsageError("--truth needs --pool with class folders: nobody else knows the true labels")
-    echo = float(students > 0) if echo is None else echo
-    if students and not echo:
+    if students and echo == 0:
         raise click.UsageError("--students without --echo would train networks that nobody listens to")
-    teaching = Teaching(loss, not exact, steady, truth, students, echo)
     open_output(out)
     spec = InputSpec()
     data = load_transfer_sets(transfer, spec, budget)
+    count = len(data.images)
+    if echo is None:
+        echo = 1.0 if students else echo_for(count) if len(starts) > 1 else 0.0
+    moves = count < MANY if exact is None else not exact
+    teaching = Teaching(loss, moves, steady, truth, students, echo)
     pictures = list_pool(pool, spare_held_out=True) if pool else []
     with click.progressbar(length=len(pictures), label="reading the pool", file=sys.stderr) as bar:
         extras = extras_of(data.classes, pictures, spec, needs_labels=bool(truth), progress=bar.update)
-    epochs = epochs or epochs_for(len(data.images))
+    epochs = epochs or epochs_for(count)
     rounds = epochs * (students + 1)
     with epochs_bar(rounds, "distilling") as show:
         recipe = Recipe(epochs, seed=seed)
         manifest = distill_job(data, arch, out, recipe, show, spec, teaching=teaching, extras=extras, starts=starts)
     result = {
         "path": str(out),
-        "queries": len(data.images),
+        "queries": count,
         "pool": manifest.provenance["pool"],
         "labels": manifest.provenance["labels"],
         "onnx_sha256": manifest.onnx_sha256,
         **manifest.metrics,
     }
     agreement = 100 * manifest.metrics["agreement_on_transfer_set"]
-    text = [f"{out}: substitute from {len(data.images)} answers, agrees on {agreement:.1f} % of them"]
+    text = [f"{out}: substitute from {count} answers, agrees on {agreement:.1f} % of them"]
     emit("distill", result, text, as_json=as_json)
