@@ -39,14 +39,16 @@ from training_host.training.teaching import STEADY, Teaching
 
 Images = npt.NDArray[np.uint8]
 OTHERS = 600
+FOLDING = 160
+"""Epochs."""
 OWN, REFERENCE = (3, 4, 200, 201), 100
 """Seeds of the adversary's own networks; victims are 0, 1, 2, and the other victims and one more are the references."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to a substitute: how the queries are chosen, how many own networks it begins with, how it is taught, and
-    steps for 500, 2,000 and 10,000 queries (of one training; others in between)."""
+    """One way to a substitute: how the queries are chosen, how many own networks it begins with (several: folded into
+    one, and all are its echo), how it is taught, and steps for 500, 2,000 and 10,000 queries (of one training; others in between)."""
 
     chosen: str
     starts: int = 0
@@ -89,6 +91,20 @@ class Bench:
         path = self.work / f"{self.name}-network-{seed}-{identity}.safetensors"
         keep(path, lambda kept: train_classifier(ARCH, self.train, recipe, device, checkpoint=kept))
         return open_network(path, len(self.train.classes))
+
+    def folded(self) -> nn.Module:
+        """The adversary's own networks in one, as `distill` without answers makes it; trained once."""
+        device, own = best_device(), [self.network(seed) for seed in OWN]
+        recipe, taught = Recipe(FOLDING, seed=300), Teaching(steady=STEADY, echo=1.0)
+        identity = sha256_hex(f"{self.name} {OWN} {recipe!r} {taught!r} {digest_of(self.train)}".encode())[:16]
+        votes = np.mean([predict(network, self.train.images, device) for network in own], axis=0)
+        data, extras = ScoredSet(self.train.images, votes, self.train.classes), Extras(self.train.images)
+
+        def fold(kept: Path) -> nn.Module:
+            return distill(ARCH, data, recipe, device, teaching=taught, extras=extras, starts=own, checkpoint=kept)
+
+        path = self.work / f"{self.name}-folded-{identity}.safetensors"
+        return open_network(keep(path, fold), len(self.train.classes))
 
     def sets(self) -> dict[str, Images]:
         """What is scored: held-out pictures, versions of them, and pictures of nothing in particular."""
@@ -136,6 +152,7 @@ class Bench:
         echo = echo_for(count) if kind.starts > 1 else 0.0
         teaching = replace(kind.teaching, moves=count < MANY, echo=echo)
         own = [self.network(seed) for seed in OWN[: kind.starts]]
+        own = [self.folded(), *own] if kind.starts > 1 else own
         extras = Extras(self.train.images, self.train.labels) if kind.starts else Extras()
         recipe = Recipe(epochs, seed=50 + victim)
         return distill(ARCH, data, recipe, best_device(), teaching=teaching, extras=extras, starts=own)

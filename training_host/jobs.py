@@ -138,8 +138,9 @@ def distill_job(
     teaching: Teaching | None = None,
     extras: Extras | None = None,
     starts: Sequence[Path] = (),
+    asked: bool = True,
 ) -> Manifest:
-    """Train a substitute from collected answers and write its folder.
+    """Train a substitute from collected answers and write its folder; without `asked` they are no oracle's.
 
     `starts`: model folders to go on from, see `distill`. Raises `RefusedModel` (65) where one is of another
     architecture or other classes.
@@ -165,13 +166,25 @@ def distill_job(
         "recipe": asdict(recipe),
         "teaching": asdict(teaching),
         "device": device.describe(),
-        "queries": len(transfer.images),
+        "queries": len(transfer.images) if asked else 0,
         "labels": 0 if extras.labels is None else int((extras.labels >= 0).sum()),
         "started_from": [load_manifest(start).onnx_sha256 for start in starts],
         "pool": 0 if extras.pool is None else len(extras.pool),
     }
     metrics = {"agreement_on_transfer_set": round(agreement, 4)}
     return save_model(out, model, arch, transfer.classes, spec, provenance=provenance, metrics=metrics)
+
+
+def mean_answers(extras: Extras, starts: Sequence[Path], arch: str, classes: tuple[str, ...]) -> ScoredSet:
+    """What several networks say to a pool on average, as if it were an oracle's answers: to fold them into one.
+
+    Raises `RefusedModel` (65) where one is of another architecture or other classes.
+    """
+    if extras.pool is None:
+        raise ValueError("there are no pictures to fold networks on")
+    images, device = extras.pool, best_device()
+    votes = [predict(_network_of(start, arch, classes), images, device) for start in starts]
+    return ScoredSet(images, np.mean(votes, axis=0), classes)
 
 
 def int8_job(model: Path, images: np.ndarray, out: Path) -> Manifest:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from pi_agent.contract.manifest import InputSpec
+from pi_agent.contract.manifest import InputSpec, load_manifest
 from pi_agent.contract.output import emit
 from training_host.commands.options import arch_option, json_option, seed_option
 from training_host.data.arrays import load_transfer_sets
 from training_host.data.pool import list_pool
 from training_host.data.unasked import extras_of
-from training_host.jobs import distill_job, open_output
+from training_host.jobs import distill_job, mean_answers, open_output
 from training_host.output import epochs_bar
 from training_host.training.distill import LEAST_EPOCHS, LEAST_STEPS, MANY, echo_for, epochs_for
 from training_host.training.loop import Recipe
@@ -21,7 +21,7 @@ from training_host.training.teaching import LOSSES, STEADY, Teaching
 
 
 @click.command(epilog="Example: train-host distill monday.tar tuesday.tar --arch recycleme --out substitute")
-@click.argument("transfer", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("transfer", nargs=-1, type=click.Path(path_type=Path))
 @arch_option
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Model folder to write.")
 @click.option("--budget", type=click.IntRange(min=1), help="Use only the first so many images.")
@@ -104,37 +104,56 @@ def command(
 ) -> None:
     """Train a network to repeat the oracle's score vectors. Interrupted, it goes on where it was.
 
-    Who has pictures with true labels does best to train a few networks of their own first (`train`, other seeds), to
-    give them all with --start, and the pictures with --pool: their mean is worth more than a hundred answers.
+    Who has pictures with true labels does best to train a few networks of their own first (`train`, other seeds), and
+    to give them with --start and the pictures with --pool. Without TRANSFER several networks of --start are folded into
+    one: the mean of what they say to the pool's pictures, and to changes of them, is learnt, without a query.
     """
+    if not transfer and (len(starts) < 2 or pool is None or budget):
+        raise click.UsageError("give transfer sets to learn from, or several --start and --pool to fold them into one")
     if truth and pool is None:
         raise click.UsageError("--truth needs --pool with class folders: nobody else knows the true labels")
     if students and echo == 0:
         raise click.UsageError("--students without --echo would train networks that nobody listens to")
     open_output(out)
     spec = InputSpec()
-    data = load_transfer_sets(transfer, spec, budget)
+    answers = load_transfer_sets(transfer, spec, budget) if transfer else None
+    classes = answers.classes if answers else load_manifest(starts[0]).classes
+    pictures = list_pool(pool, spare_held_out=True) if pool else []
+    with click.progressbar(length=len(pictures), label="reading the pool", file=sys.stderr) as bar:
+        extras = extras_of(classes, pictures, spec, needs_labels=bool(truth), progress=bar.update)
+    data = answers or mean_answers(extras, starts, arch, classes)
     count = len(data.images)
     if echo is None:
         echo = 1.0 if students else echo_for(count) if len(starts) > 1 else 0.0
     moves = count < MANY if exact is None else not exact
     teaching = Teaching(loss, moves, steady, truth, students, echo)
-    pictures = list_pool(pool, spare_held_out=True) if pool else []
-    with click.progressbar(length=len(pictures), label="reading the pool", file=sys.stderr) as bar:
-        extras = extras_of(data.classes, pictures, spec, needs_labels=bool(truth), progress=bar.update)
     epochs = epochs or epochs_for(count)
     rounds = epochs * (students + 1)
     with epochs_bar(rounds, "distilling") as show:
         recipe = Recipe(epochs, seed=seed)
-        manifest = distill_job(data, arch, out, recipe, show, spec, teaching=teaching, extras=extras, starts=starts)
+        manifest = distill_job(
+            data,
+            arch,
+            out,
+            recipe,
+            show,
+            spec,
+            teaching=teaching,
+            extras=extras,
+            starts=starts,
+            asked=answers is not None,
+        )
     result = {
         "path": str(out),
-        "queries": count,
+        "queries": manifest.provenance["queries"],
         "pool": manifest.provenance["pool"],
         "labels": manifest.provenance["labels"],
         "onnx_sha256": manifest.onnx_sha256,
         **manifest.metrics,
     }
     agreement = 100 * manifest.metrics["agreement_on_transfer_set"]
-    text = [f"{out}: substitute from {count} answers, agrees on {agreement:.1f} % of them"]
+    source = (
+        f"substitute from {count} answers" if answers else f"{len(starts)} networks folded into one on {count} pictures"
+    )
+    text = [f"{out}: {source}, agrees on {agreement:.1f} % of them"]
     emit("distill", result, text, as_json=as_json)
