@@ -48,7 +48,7 @@ OWN, REFERENCE = (3, 4, 200, 201), 100
 @dataclass(frozen=True)
 class Kind:
     """One way to a substitute: how the queries are chosen, how many own networks it begins with (several: folded into
-    one, and all are its echo), how it is taught, and steps for 500, 2,000 and 10,000 queries (of one training; others in between)."""
+    one, and all are its echo), how it is taught, and steps for 500, 2,000 and 10,000 queries (others in between)."""
 
     chosen: str
     starts: int = 0
