@@ -39,7 +39,7 @@ from training_host.training.teaching import STEADY, Teaching
 
 Images = npt.NDArray[np.uint8]
 OTHERS = 600
-FOLDING = 160
+FOLDING = 100
 """Epochs."""
 OWN, REFERENCE = (3, 4, 200, 201), 100
 """Seeds of the adversary's own networks; victims are 0, 1, 2, and the other victims and one more are the references."""
