@@ -60,15 +60,15 @@ _SINGLE = Teaching(steady=STEADY, truth=0.5)
 _SHORT = (800, 1200, 2500)
 """Those that begin with a trained network."""
 KINDS: Mapping[str, Kind] = {
-    "magpie": Kind("magpie", 4, Teaching(steady=STEADY), (1200, 1500, 2500)),
+    "magpie": Kind("magpie", 4, Teaching(steady=STEADY), (600, 1000, 2000)),
     "plain KL": Kind("random"),
     "plain KL, steady": Kind("random", 0, Teaching(steady=STEADY)),
     "one own network, random queries": Kind("random", 1, _SINGLE, _SHORT),
     "one own network, magpie's queries": Kind("magpie", 1, _SINGLE, _SHORT),
     "the same, kl+l2": Kind("magpie", 1, replace(_SINGLE, loss="kl+l2"), _SHORT),
     "the same, without true labels": Kind("magpie", 1, replace(_SINGLE, truth=0.0), _SHORT),
-    "four own networks, random queries": Kind("random", 4, Teaching(steady=STEADY), (1200, 1500, 2500)),
-    "magpie, with 3 students": Kind("magpie", 4, Teaching(steady=STEADY, students=3), (800, 1200, 2500)),
+    "four own networks, random queries": Kind("random", 4, Teaching(steady=STEADY), (600, 1000, 2000)),
+    "magpie, with 3 students": Kind("magpie", 4, Teaching(steady=STEADY, students=3), (600, 1000, 2000)),
     **{name: Kind("random", steps=(1000, 1000, 1000)) for name in PEERS},
 }
 """The recipe, plain distillation, and the parts one by one: the ablation. Peers train in fp32, so a part as long."""

@@ -88,6 +88,10 @@ def test_the_owners_and_the_adversarys_journey(host: Host, work: Path):
     manifest = load_manifest(work / "begun").provenance
     assert manifest["started_from"] == [load_manifest(work / n).onnx_sha256 for n in ("other", "victim")]
     assert manifest["teaching"]["echo"] == 2 and manifest["teaching"]["moves"]
+    code, folded, _ = host("distill", "--out", work / "folded", *options, *started[:6])
+    assert code == 0 and folded["queries"] == 0 and 0 <= folded["agreement_on_transfer_set"] <= 1
+    code, _, error = host("distill", "--out", work / "nothing", *options, *started[:4])
+    assert code == 2 and "fold" in error["message"] and not (work / "nothing").exists()
     line = ("distill", work / "night.tar", "--out", work / "no", "--arch", "recycleme", "--start", work / "other")
     code, _, error = host(*line)
     assert code == 65 and "recycleme-narrow" in error["message"] and not list((work / "no").iterdir())
