@@ -167,6 +167,7 @@ def distill_job(
         "teaching": asdict(teaching),
         "device": device.describe(),
         "queries": len(transfer.images) if asked else 0,
+        "answers": "labels" if np.isin(transfer.scores, (0, 1)).all() else "scores",
         "labels": 0 if extras.labels is None else int((extras.labels >= 0).sum()),
         "started_from": [load_manifest(start).onnx_sha256 for start in starts],
         "pool": 0 if extras.pool is None else len(extras.pool),

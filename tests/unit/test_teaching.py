@@ -172,6 +172,16 @@ def test_true_labels_of_the_pool_help_where_the_oracle_is_wrong(teacher):
     assert right(2.0) > 0.85 and right(0.0) < 0.6
 
 
+def test_from_labels_alone_the_classes_are_learnt_and_the_doubts_are_not(teacher):
+    data, fresh = answers_to(teacher), coloured_set(100, 2).images
+    doubtful = replace(data, scores=(0.6 * data.scores + 0.1).astype(np.float32))
+    hard = doubtful.labels_only()
+    assert set(np.unique(hard.scores)) == {0, 1} and (hard.scores.argmax(1) == data.scores.argmax(1)).all()
+    said = [predict(distill(GLANCE, d, Recipe(10, seed=2), CPU), fresh, CPU) for d in (doubtful, hard)]
+    assert (said[0].argmax(1) == said[1].argmax(1)).mean() > 0.9
+    assert said[0].max(1).mean() < 0.8 < said[1].max(1).mean()
+
+
 def test_a_label_that_nobody_knows_is_none(teacher):
     data, pool = answers_to(teacher), coloured_set(40, 5).images
     unknown = Extras(pool, np.full(40, -1, np.int64))

@@ -79,6 +79,9 @@ from training_host.training.teaching import LOSSES, STEADY, Teaching
     help=f"Show exactly the pictures that were asked, or small moves of them. [default: exact from {MANY} answers on]",
 )
 @click.option(
+    "--hard", is_flag=True, help="Use the best class of every answer only, as an oracle of labels would tell."
+)
+@click.option(
     "--epochs",
     type=click.IntRange(min=1),
     help=f"For each training. [default: {LEAST_EPOCHS}, more where {LEAST_STEPS} steps take more]",
@@ -98,6 +101,7 @@ def command(
     truth: float,
     steady: float,
     exact: bool | None,
+    hard: bool,
     epochs: int | None,
     seed: int,
     as_json: bool,
@@ -122,6 +126,7 @@ def command(
     with click.progressbar(length=len(pictures), label="reading the pool", file=sys.stderr) as bar:
         extras = extras_of(classes, pictures, spec, needs_labels=bool(truth), progress=bar.update)
     data = answers or mean_answers(extras, starts, arch, classes)
+    data = data.labels_only() if hard else data
     count = len(data.images)
     if echo is None:
         echo = 1.0 if students else echo_for(count) if len(starts) > 1 else 0.0

@@ -53,6 +53,11 @@ class ScoredSet:
     classes: tuple[str, ...]
     sha256: tuple[str, ...] = ()
 
+    def labels_only(self) -> ScoredSet:
+        """The same pictures as if the oracle had told its best class and nothing else: scores of 0 and 1."""
+        best = np.eye(len(self.classes), dtype=np.float32)[self.scores.argmax(axis=1)]
+        return replace(self, scores=best)
+
 
 def load_labelled(
     pictures: Sequence[Picture],
