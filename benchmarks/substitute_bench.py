@@ -31,7 +31,7 @@ from training_host.data.variants import derive, foreign
 from training_host.nets.build import build_net
 from training_host.removal.subject import digest_of
 from training_host.training.device import best_device
-from training_host.training.distill import MANY, distill, echo_for
+from training_host.training.distill import distill, echo_for, moves_for
 from training_host.training.evaluate import predict
 from training_host.training.loop import Recipe
 from training_host.training.supervised import train_classifier
@@ -150,10 +150,12 @@ class Bench:
         if name in PEERS:
             return PEERS[name](owner, data, build_net(ARCH, len(data.classes), 50 + victim), epochs)
         echo = echo_for(count) if kind.starts > 1 else 0.0
-        teaching = replace(kind.teaching, moves=count < MANY, echo=echo)
+        teaching = replace(kind.teaching, moves=moves_for(count), echo=echo)
         own = [self.network(seed) for seed in OWN[: kind.starts]]
         own = [self.folded(), *own] if kind.starts > 1 else own
-        extras = Extras(self.train.images, self.train.labels) if kind.starts else Extras()
+        extras = Extras(self.train.images, self.train.labels if kind.starts else None)
+        if kind.teaching == Teaching():
+            teaching, extras = Teaching(), Extras()  # plain distillation has no tricks
         recipe = Recipe(epochs, seed=50 + victim)
         return distill(ARCH, data, recipe, best_device(), teaching=teaching, extras=extras, starts=own)
 

@@ -87,7 +87,7 @@ def test_the_owners_and_the_adversarys_journey(host: Host, work: Path):
     assert code == 0 and begun["labels"] == begun["pool"] == len(trained_with)
     manifest = load_manifest(work / "begun").provenance
     assert manifest["started_from"] == [load_manifest(work / n).onnx_sha256 for n in ("other", "victim")]
-    assert manifest["teaching"]["echo"] == 2 and manifest["teaching"]["moves"]
+    assert manifest["teaching"]["echo"] == 2 and manifest["teaching"]["moves"] == "all"
     code, folded, _ = host("distill", "--out", work / "folded", *options, *started[:6])
     assert code == 0 and folded["queries"] == 0 and 0 <= folded["agreement_on_transfer_set"] <= 1
     code, _, error = host("distill", "--out", work / "nothing", *options, *started[:4])

@@ -18,10 +18,10 @@ from training_host.training.average import running_average
 from training_host.training.distill import distill, epochs_for
 from training_host.training.evaluate import predict
 from training_host.training.kept import Kept
-from training_host.training.lesson import _echo
+from training_host.training.lesson import Lesson, _echo
 from training_host.training.loop import Recipe
 from training_host.training.supervised import train_classifier
-from training_host.training.teaching import LOSSES, Teaching, loss_to_scores, mixed_views
+from training_host.training.teaching import LOSSES, MOVES, Teaching, loss_to_scores, mixed_views
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -77,7 +77,7 @@ def test_mixed_views_are_plain_faded_and_cut_in_the_promised_numbers():
     "teaching",
     [
         Teaching(),
-        Teaching(loss="log-scores", moves=False),
+        Teaching(loss="log-scores", moves="none"),
         Teaching(loss="kl+l2", echo=1.0),
         Teaching(students=2, echo=1.0),
         Teaching(steady=0.5),
@@ -152,7 +152,9 @@ def test_a_killed_distillation_goes_on_as_if_nothing_had_been_and_repeats_no_epo
     assert all(torch.allclose(value, after[name], atol=1e-6) for name, value in whole.items())
 
 
-@pytest.mark.parametrize("wrong", [{"loss": "mse"}, {"truth": -0.1}, {"steady": 1.0}, {"students": -1}, {"echo": -0.1}])
+@pytest.mark.parametrize(
+    "wrong", [{"loss": "mse"}, {"truth": -0.1}, {"steady": 1.0}, {"moves": "some"}, {"students": -1}, {"echo": -0.1}]
+)
 def test_nonsense_is_refused(wrong: dict):
     with pytest.raises(ValueError):
         Teaching(**wrong)
@@ -170,6 +172,14 @@ def test_true_labels_of_the_pool_help_where_the_oracle_is_wrong(teacher):
         return float((predict(student, fresh.images, CPU).argmax(1) == fresh.labels).mean())
 
     assert right(2.0) > 0.85 and right(0.0) < 0.6
+
+
+def test_only_pictures_of_the_pool_are_moved_where_that_is_asked_for(teacher):
+    data = answers_to(teacher)
+    pool = np.concatenate([coloured_set(5, 9).images, data.images[:30]])
+    moved = {m: Lesson(data, Extras(pool), Teaching(moves=m), CPU)._moved() for m in MOVES}
+    assert moved["all"].all() and not moved["none"].any() and torch.equal(moved["plain"], torch.arange(160) < 30)
+    assert not Lesson(data, Extras(), Teaching(moves="plain"), CPU)._moved().any()
 
 
 def test_from_labels_alone_the_classes_are_learnt_and_the_doubts_are_not(teacher):

@@ -31,21 +31,21 @@ SPREADS = ("herding", "kcenter")
 
 @dataclass(frozen=True)
 class Magpie:
-    """Pictures of the pool, augmented, mixed and foreign ones, each kind as often as its share times how much the
-    students doubt such pictures; within a kind those that are far from all answers and doubtful.
+    """Pictures of the pool, and some augmented, mixed and foreign ones; within a kind those that are far from all
+    answers and that students doubt.
 
-    `shares`: of plain, augmented, mixed and foreign pictures before doubts. The first one shrinks with the square of
-    what is used of the pool: without doubts pictures of the task come first, and a student that learnt the pool's true
-    labels has no doubts there, like the victim. `least`, `least_share`: while fewer answers than that, or than that
-    share of the pool, will be known, and no student knows the true labels, everything is plain and nobody is asked for
-    doubts, because those of a bad student mislead. `first`: how a pool is covered without doubts, "herding" or
-    "kcenter", class by class where labels are known. `floor`: what a picture counts that no student doubts; doubts add
-    one on average. `candidates`: so many changed pictures are looked at for each one that is asked, and `most` at a
-    time unless more are asked. Raises `ValueError` for numbers that make no sense.
+    `shares`: of plain, augmented, mixed and foreign pictures. The first one shrinks with the square of what is used of
+    the pool, and is what is left of the pool at most: pictures of the task come first. `least`, `least_share`: while
+    fewer answers than that, or than that share of the pool, will be known, and no student knows the true labels,
+    everything is plain and nobody is asked for doubts, because those of a bad student mislead. `first`: how a pool is
+    covered without doubts, "herding" or "kcenter", class by class where labels are known. `floor`: what a picture
+    counts that no student doubts; doubts add one on average. `candidates`: so many changed pictures are looked at for
+    each one that is asked, and `most` at a time unless more are asked. Raises `ValueError` for numbers that make no
+    sense.
     """
 
     name = "magpie"
-    shares: tuple[float, float, float, float] = (0.65, 0.15, 0.15, 0.05)
+    shares: tuple[float, float, float, float] = (0.65, 0.15, 0.12, 0.08)
     least: int = 600
     least_share: float = 0.02
     first: str = "herding"
@@ -67,39 +67,24 @@ class Magpie:
         few = after < max(self.least, self.least_share * len(situation.pool))
         early = few and (situation.labels is None or not situation.students)
         doubting = not early and bool(situation.students)
-        counts = self._counts(situation, early, doubting)
+        counts = self._counts(situation, early)
         made = (self._made(situation, kind, n, doubting) for kind, n in zip(_MAKERS, counts[1:], strict=True))
         parts = [self._plain(situation, counts[0], doubting), *made]
         return different(interleave(parts), situation.size)
 
-    def _counts(self, situation: Situation, early: bool, doubting: bool) -> list[int]:
+    def _counts(self, situation: Situation, early: bool) -> list[int]:
         """How many of each kind."""
         still, size = len(open_pictures(situation)), situation.size
-        shares = np.array([1.0, 0, 0, 0]) if early else np.array(self.shares, dtype=np.float64)
         used = float(situation.asked.mean())
-        if not early:
-            shares[0] *= 1 - used**2
-            if doubting:
-                shares = shares * self._doubts_by_kind(situation)
-            shares /= max(float(shares.sum()), 1e-12)
-        plain_ones = min(round(float(shares[0]) * size), still)
-        rest = np.array(shares[1:] if shares[1:].sum() else self.shares[1:])
+        share = 1.0 if early else self.shares[0] * (1 - used**2)
+        rest = np.array(self.shares[1:], dtype=np.float64)
         if len(situation.pool) < 2:
             rest[list(_MAKERS).index("mixed")] = 0  # nothing to mix it with
         if not rest.sum():
             return [min(size, still), 0, 0, 0]
+        plain_ones = min(round(share / (1.0 if early else share + float(rest.sum())) * size), still)
         ends = np.rint(np.cumsum(rest / rest.sum()) * (size - plain_ones)).astype(int)
         return [plain_ones, *np.diff(ends, prepend=0).tolist()]
-
-    def _doubts_by_kind(self, situation: Situation) -> npt.NDArray[np.float64]:
-        """The students' mean doubt of some pictures of each kind, float64 (4,)."""
-        rng = np.random.default_rng(situation.rng.integers(2**63))
-        of = rng.permutation(open_pictures(situation))[:_SAMPLE]
-        samples = [
-            situation.pool[of],
-            *(sketch(m(len(situation.pool), _SAMPLE, rng), situation.pool) for m in _MAKERS.values()),
-        ]
-        return np.array([_raw_doubts(situation, images).mean() if len(images) else 0.0 for images in samples])
 
     def _plain(self, situation: Situation, count: int, doubting: bool) -> list[Query]:
         of, known = open_pictures(situation), known_pictures(situation)
@@ -165,8 +150,6 @@ def _foreigners(pool: int, count: int, rng: np.random.Generator) -> list[Query]:
 
 _MAKERS = {"augmented": _augmentations, "mixed": _mixes, "foreign": _foreigners}
 KINDS = ("plain", *_MAKERS)
-_SAMPLE = 256
-"""Pictures of a kind that students are asked about, for its share."""
 
 
 def _quotas(labels: npt.NDArray[np.int64], asked: npt.NDArray[np.bool_], count: int) -> dict[int, int]:

@@ -15,7 +15,7 @@ from training_host.data.pool import list_pool
 from training_host.data.unasked import extras_of
 from training_host.jobs import distill_job, mean_answers, open_output
 from training_host.output import epochs_bar
-from training_host.training.distill import LEAST_EPOCHS, LEAST_STEPS, MANY, echo_for, epochs_for
+from training_host.training.distill import LEAST_EPOCHS, LEAST_STEPS, MANY, echo_for, epochs_for, moves_for
 from training_host.training.loop import Recipe
 from training_host.training.teaching import LOSSES, STEADY, Teaching
 
@@ -76,7 +76,8 @@ from training_host.training.teaching import LOSSES, STEADY, Teaching
 @click.option(
     "--exact/--moved",
     default=None,
-    help=f"Show exactly the pictures that were asked, or small moves of them. [default: exact from {MANY} answers on]",
+    help="Show exactly what was asked, or small moves of it. "
+    f"[default: moved; from {MANY} answers on exact, but for pictures of the pool]",
 )
 @click.option(
     "--hard", is_flag=True, help="Use the best class of every answer only, as an oracle of labels would tell."
@@ -130,7 +131,7 @@ def command(
     count = len(data.images)
     if echo is None:
         echo = 1.0 if students else echo_for(count) if len(starts) > 1 else 0.0
-    moves = count < MANY if exact is None else not exact
+    moves = moves_for(count) if exact is None else "none" if exact else "all"
     teaching = Teaching(loss, moves, steady, truth, students, echo)
     epochs = epochs or epochs_for(count)
     rounds = epochs * (students + 1)

@@ -76,6 +76,11 @@ def echo_for(answers: int) -> float:
     return min(2.0, 1000 / max(1, answers))
 
 
+def moves_for(answers: int) -> str:
+    """`Teaching.moves` for so many answers."""
+    return "all" if answers < MANY else "plain"
+
+
 def _identity(data: ScoredSet, extras: Extras, recipe: Recipe, teaching: Teaching, starts: Sequence[nn.Module]) -> str:
     digest = hashlib.sha256(f"{recipe!r} {teaching!r}".encode())
     weights = (tensor.detach().cpu().numpy() for start in starts for tensor in start.state_dict().values())

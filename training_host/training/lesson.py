@@ -131,11 +131,13 @@ class Lesson:
         images, device, teaching = torch.from_numpy(self.data.images), self.device.name, self.teaching
         scores = torch.from_numpy(self.data.scores).to(device)
         labelled, labels = self._labelled()
+        moved = self._moved()
         views_of = self._views(batch) if teaching.echo and teachers else None
 
         def loss_of(indices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
             asked = to_batch(images[indices], device)
-            parts = [small_moves(asked, generator) if teaching.moves else asked]
+            moves = moved[indices].to(device).view(-1, 1, 1, 1)
+            parts = [torch.where(moves, small_moves(asked, generator), asked)]
             if labelled is not None and teaching.truth:
                 chosen = torch.randint(len(labelled), (max(1, batch // 2),), generator=generator)
                 parts.append(small_moves(to_batch(labelled[chosen], device), generator))
@@ -152,6 +154,14 @@ class Lesson:
             return loss
 
         return loss_of
+
+    def _moved(self) -> torch.Tensor:
+        """Which of the asked pictures are shown moved, bool (n,)."""
+        images, pool = self.data.images, self.extras.pool
+        if self.teaching.moves != "plain":
+            return torch.full((len(images),), self.teaching.moves == "all")
+        known = set() if pool is None else {picture.tobytes() for picture in pool}
+        return torch.tensor([picture.tobytes() in known for picture in images])
 
     def _labelled(self) -> tuple[torch.Tensor | None, torch.Tensor]:
         pool, labels = self.extras.pool, self.extras.labels

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as nn_functional
 
 LOSSES = ("kl", "kl+l2", "log-scores")
+MOVES = ("all", "plain", "none")
 STEADY = 0.6
 """What `train-host distill` takes for `Teaching.steady`."""
 _LEAST_SCORE = 1e-4
@@ -21,7 +22,8 @@ class Teaching:
     `loss`: "kl" (Hinton et al. 2015), "kl+l2" (half of it the squared distance that points are counted in), or
     "log-scores": centred logarithms are regressed for the first 70 % of the epochs (a network's logits are known from
     its scores up to a constant; Truong et al., CVPR 2021, DFME), then "kl+l2". `moves`: the student sees small moves of
-    what was asked; without, exactly what was asked. `steady`: for this share of the epochs, the last, the student is
+    "all" that was asked; only of "plain" pictures, which lie in the pool (the victim is trained to keep its answer
+    there, but not to changed pictures); or "none". `steady`: for this share of the epochs, the last, the student is
     trained as it will be used: fixed batch-norm statistics, no dropout; and the running average of its weights is kept.
     `truth`: weight of the true labels of pool pictures, half as many a step as answers. `students`: so many are trained
     first, without echo, and the last one learns from their mean as well (Beyer et al., CVPR 2022: the same view for
@@ -31,7 +33,7 @@ class Teaching:
     """
 
     loss: str = "kl"
-    moves: bool = True
+    moves: str = "all"
     steady: float = 0.0
     truth: float = 0.0
     students: int = 0
@@ -40,6 +42,8 @@ class Teaching:
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise ValueError(f"unknown loss {self.loss!r}; known: {', '.join(LOSSES)}")
+        if self.moves not in MOVES:
+            raise ValueError(f"moves is one of {', '.join(MOVES)}, not {self.moves!r}")
         if not 0 <= self.steady < 1:
             raise ValueError("steady is a share of the epochs, below 1")
         if min(self.truth, self.students, self.echo) < 0:
