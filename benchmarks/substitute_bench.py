@@ -63,6 +63,7 @@ KINDS: Mapping[str, Kind] = {
     "magpie": Kind("magpie", 4, Teaching(steady=STEADY), (600, 1000, 2000)),
     "plain KL": Kind("random"),
     "plain KL, steady": Kind("random", 0, Teaching(steady=STEADY)),
+    "plain KL, steady, magpie's queries": Kind("magpie", 0, Teaching(steady=STEADY)),
     "one own network, random queries": Kind("random", 1, _SINGLE, _SHORT),
     "one own network, magpie's queries": Kind("magpie", 1, _SINGLE, _SHORT),
     "the same, kl+l2": Kind("magpie", 1, replace(_SINGLE, loss="kl+l2"), _SHORT),
