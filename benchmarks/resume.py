@@ -2,7 +2,7 @@
 
 Run: python benchmarks/resume.py [--models DIR] [--answers 600] [--epochs 30] [--kills 5]
 
-Both are `train-host distill` in processes of their own, with two own networks to begin with and one student, so that
+Both are `train-host distill` in processes of their own, with two own networks and one student, so that
 every part of the recipe is there. The killed one gets SIGKILL at random moments and is started again with the same
 command. A third one, with another seed, says what noise is.
 """
@@ -73,7 +73,7 @@ def main() -> None:
             own = ("--epochs", given.epochs // 3, "--seed", seed, "--out", work / f"own{seed}")
             host("train", pool, "--arch", ARCH, *own)
         options = ["--arch", ARCH, "--epochs", given.epochs, "--students", 1, "--pool", pool]
-        options += ["--start", work / "own1", "--start", work / "own2"]
+        options += ["--own", work / "own1", "--own", work / "own2"]
         score = ("--victim", given.models / "victim", "--independent", given.models / "independent")
 
         def points(model: Path) -> dict[str, float]:

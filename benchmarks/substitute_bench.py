@@ -47,29 +47,26 @@ OWN, REFERENCE = (3, 4, 200, 201), 100
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to a substitute: how the queries are chosen, how many own networks it begins with (several: folded into
-    one, and all are its echo), how it is taught, and steps for 500, 2,000 and 10,000 queries (others in between)."""
+    """One way to a substitute: how the queries are chosen, whether own networks are heard, below how many answers it
+    begins with those folded into one, how it is taught, and steps for 500, 2,000 and 10,000 queries (others in
+    between)."""
 
     chosen: str
-    starts: int = 0
+    own: bool = False
+    folded: int = 0
     teaching: Teaching = field(default_factory=Teaching)
     steps: tuple[int, int, int] = (1500, 2000, 2500)
 
 
-_SINGLE = Teaching(steady=STEADY, truth=0.5)
-_SHORT = (800, 1200, 2500)
-"""Those that begin with a trained network."""
+_STEADY = Teaching(steady=STEADY)
 KINDS: Mapping[str, Kind] = {
-    "magpie": Kind("magpie", 4, Teaching(steady=STEADY), (600, 1000, 2000)),
+    "magpie": Kind("magpie", True, 1000, _STEADY, (600, 2000, 2500)),
     "plain KL": Kind("random"),
-    "plain KL, steady": Kind("random", 0, Teaching(steady=STEADY)),
-    "plain KL, steady, magpie's queries": Kind("magpie", 0, Teaching(steady=STEADY)),
-    "one own network, random queries": Kind("random", 1, _SINGLE, _SHORT),
-    "one own network, magpie's queries": Kind("magpie", 1, _SINGLE, _SHORT),
-    "the same, kl+l2": Kind("magpie", 1, replace(_SINGLE, loss="kl+l2"), _SHORT),
-    "the same, without true labels": Kind("magpie", 1, replace(_SINGLE, truth=0.0), _SHORT),
-    "four own networks, random queries": Kind("random", 4, Teaching(steady=STEADY), (600, 1000, 2000)),
-    "magpie, with 3 students": Kind("magpie", 4, Teaching(steady=STEADY, students=3), (600, 1000, 2000)),
+    "plain KL, steady": Kind("random", teaching=_STEADY),
+    "plain KL, steady, magpie's queries": Kind("magpie", teaching=_STEADY),
+    "magpie, begun with folded networks": Kind("magpie", True, 100_000, _STEADY, (600, 1000, 2000)),
+    "magpie, from the beginning": Kind("magpie", True, 0, _STEADY),
+    "magpie, random queries": Kind("random", True, 1000, _STEADY, (600, 2000, 2500)),
     **{name: Kind("random", steps=(1000, 1000, 1000)) for name in PEERS},
 }
 """The recipe, plain distillation, and the parts one by one: the ablation. Peers train in fp32, so a part as long."""
@@ -102,7 +99,9 @@ class Bench:
         data, extras = ScoredSet(self.train.images, votes, self.train.classes), Extras(self.train.images)
 
         def fold(kept: Path) -> nn.Module:
-            return distill(ARCH, data, recipe, device, teaching=taught, extras=extras, starts=own, checkpoint=kept)
+            return distill(
+                ARCH, data, recipe, device, teaching=taught, extras=extras, start=own[0], own=own, checkpoint=kept
+            )
 
         path = self.work / f"{self.name}-folded-{identity}.safetensors"
         return open_network(keep(path, fold), len(self.train.classes))
@@ -150,15 +149,14 @@ class Bench:
         epochs = max(1, round(float(steps) / max(1, count // 64)))
         if name in PEERS:
             return PEERS[name](owner, data, build_net(ARCH, len(data.classes), 50 + victim), epochs)
-        echo = echo_for(count) if kind.starts > 1 else 0.0
-        teaching = replace(kind.teaching, moves=moves_for(count), echo=echo)
-        own = [self.network(seed) for seed in OWN[: kind.starts]]
-        own = [self.folded(), *own] if kind.starts > 1 else own
-        extras = Extras(self.train.images, self.train.labels if kind.starts else None)
+        echo = echo_for(count) if kind.own else 0.0
+        teaching, extras = replace(kind.teaching, moves=moves_for(count), echo=echo), Extras(self.train.images)
         if kind.teaching == Teaching():
             teaching, extras = Teaching(), Extras()  # plain distillation has no tricks
-        recipe = Recipe(epochs, seed=50 + victim)
-        return distill(ARCH, data, recipe, best_device(), teaching=teaching, extras=extras, starts=own)
+        own = [self.network(seed) for seed in OWN] if kind.own else []
+        start = self.folded() if count < kind.folded else None
+        recipe, device = Recipe(epochs, seed=50 + victim), best_device()
+        return distill(ARCH, data, recipe, device, teaching=teaching, extras=extras, start=start, own=own)
 
     def distance(self, model: nn.Module, owner: nn.Module, images: Images) -> dict[str, float]:
         """L2 and agreement of one network's scores with the victim's."""

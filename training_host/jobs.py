@@ -137,15 +137,17 @@ def distill_job(
     *,
     teaching: Teaching | None = None,
     extras: Extras | None = None,
-    starts: Sequence[Path] = (),
+    start: Path | None = None,
+    own: Sequence[Path] = (),
     asked: bool = True,
 ) -> Manifest:
     """Train a substitute from collected answers and write its folder; without `asked` they are no oracle's.
 
-    `starts`: model folders to go on from, see `distill`. Raises `RefusedModel` (65) where one is of another
+    `start`, `own`: model folders, see `distill`. Raises `RefusedModel` (65) where one is of another
     architecture or other classes.
     """
-    networks = [_network_of(start, arch, transfer.classes) for start in starts]
+    begun = _network_of(start, arch, transfer.classes) if start else None
+    networks = [_network_of(path, arch, transfer.classes) for path in own]
     make_folder(out)
     device, teaching, extras = best_device(), teaching or Teaching(), extras or Extras()
     model = distill(
@@ -155,7 +157,8 @@ def distill_job(
         device,
         teaching=teaching,
         extras=extras,
-        starts=networks,
+        start=begun,
+        own=networks,
         checkpoint=out / CHECKPOINT,
         progress=progress,
     )
@@ -169,14 +172,15 @@ def distill_job(
         "queries": len(transfer.images) if asked else 0,
         "answers": "labels" if np.isin(transfer.scores, (0, 1)).all() else "scores",
         "labels": 0 if extras.labels is None else int((extras.labels >= 0).sum()),
-        "started_from": [load_manifest(start).onnx_sha256 for start in starts],
+        "started_from": load_manifest(start).onnx_sha256 if start else None,
+        "own": [load_manifest(path).onnx_sha256 for path in own],
         "pool": 0 if extras.pool is None else len(extras.pool),
     }
     metrics = {"agreement_on_transfer_set": round(agreement, 4)}
     return save_model(out, model, arch, transfer.classes, spec, provenance=provenance, metrics=metrics)
 
 
-def mean_answers(extras: Extras, starts: Sequence[Path], arch: str, classes: tuple[str, ...]) -> ScoredSet:
+def mean_answers(extras: Extras, own: Sequence[Path], arch: str, classes: tuple[str, ...]) -> ScoredSet:
     """What several networks say to a pool on average, as if it were an oracle's answers: to fold them into one.
 
     Raises `RefusedModel` (65) where one is of another architecture or other classes.
@@ -184,7 +188,7 @@ def mean_answers(extras: Extras, starts: Sequence[Path], arch: str, classes: tup
     if extras.pool is None:
         raise ValueError("there are no pictures to fold networks on")
     images, device = extras.pool, best_device()
-    votes = [predict(_network_of(start, arch, classes), images, device) for start in starts]
+    votes = [predict(_network_of(path, arch, classes), images, device) for path in own]
     return ScoredSet(images, np.mean(votes, axis=0), classes)
 
 

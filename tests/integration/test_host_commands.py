@@ -81,16 +81,18 @@ def test_the_owners_and_the_adversarys_journey(host: Host, work: Path):
     write_transfer_set(work / "night.tar", {}, items)
     code, copied, _ = host("distill", work / "night.tar", "--out", work / "copy", *options, "--budget", 100)
     assert code == 0 and copied["queries"] == 100
-    started = ("--start", work / "other", "--start", work / "victim", "--pool", data, "--truth", 0.5)
-    code, begun, _ = host("distill", work / "night.tar", "--out", work / "begun", *options, *started)
+    heard = ("--own", work / "other", "--own", work / "victim", "--pool", data)
+    more = (*options, *heard, "--truth", 0.5, "--start", work / "other")
+    code, begun, _ = host("distill", work / "night.tar", "--out", work / "begun", *more)
     trained_with = [p for p in find_pictures(data) if p.part == TRAIN]
     assert code == 0 and begun["labels"] == begun["pool"] == len(trained_with)
     manifest = load_manifest(work / "begun").provenance
-    assert manifest["started_from"] == [load_manifest(work / n).onnx_sha256 for n in ("other", "victim")]
+    assert manifest["own"] == [load_manifest(work / n).onnx_sha256 for n in ("other", "victim")]
+    assert manifest["started_from"] == manifest["own"][0]
     assert manifest["teaching"]["echo"] == 2 and manifest["teaching"]["moves"] == "all"
-    code, folded, _ = host("distill", "--out", work / "folded", *options, *started[:6])
+    code, folded, _ = host("distill", "--out", work / "folded", *options, *heard)
     assert code == 0 and folded["queries"] == 0 and 0 <= folded["agreement_on_transfer_set"] <= 1
-    code, _, error = host("distill", "--out", work / "nothing", *options, *started[:4])
+    code, _, error = host("distill", "--out", work / "nothing", *options, *heard[:4])
     assert code == 2 and "fold" in error["message"] and not (work / "nothing").exists()
     line = ("distill", work / "night.tar", "--out", work / "no", "--arch", "recycleme", "--start", work / "other")
     code, _, error = host(*line)

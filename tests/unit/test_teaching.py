@@ -206,7 +206,7 @@ def test_steadily_batch_norm_stands_still_and_whatever_else_is_in_the_batch_does
     """The statistics are those of the network that the student begins with, to the last bit; the weights are not."""
     data = answers_to(teacher)
     begun = weights(teacher)
-    student = distill(GLANCE, data, Recipe(3, seed=5), CPU, teaching=Teaching(steady=0.5), starts=[teacher])
+    student = distill(GLANCE, data, Recipe(3, seed=5), CPU, teaching=Teaching(steady=0.5), start=teacher)
     after = weights(student)
     still = [name for name in after if "running_" in name]
     assert still and all(torch.equal(after[name], begun[name]) for name in still)
@@ -215,8 +215,7 @@ def test_steadily_batch_norm_stands_still_and_whatever_else_is_in_the_batch_does
     assert all(torch.equal(value, weights(teacher)[name]) for name, value in begun.items()), "the start is not touched"
 
 
-def test_students_begin_with_their_own_networks_and_are_asked_in_turn(teacher):
-    """Two students that say opposite things about everything teach the last one that both are as likely."""
+def test_those_that_are_heard_are_asked_in_turn(teacher):
     views = to_batch(torch.from_numpy(coloured_set(30, 1).images), "cpu")
     sure = [nn.Sequential(nn.Flatten(), nn.Linear(views[0].numel(), 2)) for _ in range(2)]
     for number, network in enumerate(sure):

@@ -32,11 +32,15 @@ from training_host.training.teaching import LOSSES, STEADY, Teaching
 )
 @click.option(
     "--start",
-    "starts",
+    type=click.Path(path_type=Path, exists=True),
+    help="Model folder to go on from, such as last night's copy.",
+)
+@click.option(
+    "--own",
     multiple=True,
     type=click.Path(path_type=Path, exists=True),
-    help="Model folder to go on from: last night's copy, or a network of your own that `train` made from true labels. "
-    "May be repeated: the next ones are for --students.",
+    help="Model folder of a network of your own, made from true labels (`train`); may be repeated. The substitute "
+    "learns from their mean as well.",
 )
 @click.option(
     "--loss",
@@ -56,8 +60,8 @@ from training_host.training.teaching import LOSSES, STEADY, Teaching
     "--echo",
     type=click.FloatRange(min=0),
     default=None,
-    help="Weight of what students say to changed and mixed pictures, or the networks of --start, or its own running "
-    "average. [default: 1 with --students; with several --start at most 2, the less the more answers; else 0]",
+    help="Weight of what students and own networks say to changed and mixed pictures; without any, of its own running "
+    "average. [default: 1 with --students; with --own at most 2, the less the more answers; else 0]",
 )
 @click.option(
     "--truth",
@@ -95,7 +99,8 @@ def command(
     out: Path,
     budget: int | None,
     pool: Path | None,
-    starts: tuple[Path, ...],
+    start: Path | None,
+    own: tuple[Path, ...],
     loss: str,
     students: int,
     echo: float | None,
@@ -109,12 +114,11 @@ def command(
 ) -> None:
     """Train a network to repeat the oracle's score vectors. Interrupted, it goes on where it was.
 
-    Who has pictures with true labels does best to train a few networks of their own first (`train`, other seeds), and
-    to give them with --start and the pictures with --pool. Without TRANSFER several networks of --start are folded into
-    one: the mean of what they say to the pool's pictures, and to changes of them, is learnt, without a query.
+    Without TRANSFER several networks of --own are folded into one, without a query: the mean of what they say to the
+    pool's pictures, and to changes of them, is learnt.
     """
-    if not transfer and (len(starts) < 2 or pool is None or budget):
-        raise click.UsageError("give transfer sets to learn from, or several --start and --pool to fold them into one")
+    if not transfer and (len(own) < 2 or pool is None or budget):
+        raise click.UsageError("give transfer sets to learn from, or several --own and --pool to fold them into one")
     if truth and pool is None:
         raise click.UsageError("--truth needs --pool with class folders: nobody else knows the true labels")
     if students and echo == 0:
@@ -122,15 +126,15 @@ def command(
     open_output(out)
     spec = InputSpec()
     answers = load_transfer_sets(transfer, spec, budget) if transfer else None
-    classes = answers.classes if answers else load_manifest(starts[0]).classes
+    classes = answers.classes if answers else load_manifest(own[0]).classes
     pictures = list_pool(pool, spare_held_out=True) if pool else []
     with click.progressbar(length=len(pictures), label="reading the pool", file=sys.stderr) as bar:
         extras = extras_of(classes, pictures, spec, needs_labels=bool(truth), progress=bar.update)
-    data = answers or mean_answers(extras, starts, arch, classes)
+    data = answers or mean_answers(extras, own, arch, classes)
     data = data.labels_only() if hard else data
     count = len(data.images)
     if echo is None:
-        echo = 1.0 if students else echo_for(count) if len(starts) > 1 else 0.0
+        echo = 1.0 if students else echo_for(count) if own else 0.0
     moves = moves_for(count) if exact is None else "none" if exact else "all"
     teaching = Teaching(loss, moves, steady, truth, students, echo)
     epochs = epochs or epochs_for(count)
@@ -146,7 +150,8 @@ def command(
             spec,
             teaching=teaching,
             extras=extras,
-            starts=starts,
+            start=start,
+            own=own,
             asked=answers is not None,
         )
     result = {
@@ -159,7 +164,7 @@ def command(
     }
     agreement = 100 * manifest.metrics["agreement_on_transfer_set"]
     source = (
-        f"substitute from {count} answers" if answers else f"{len(starts)} networks folded into one on {count} pictures"
+        f"substitute from {count} answers" if answers else f"{len(own)} networks folded into one on {count} pictures"
     )
     text = [f"{out}: {source}, agrees on {agreement:.1f} % of them"]
     emit("distill", result, text, as_json=as_json)

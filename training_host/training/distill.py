@@ -36,32 +36,32 @@ def distill(
     *,
     teaching: Teaching | None = None,
     extras: Extras | None = None,
-    starts: Sequence[nn.Module] = (),
+    start: nn.Module | None = None,
+    own: Sequence[nn.Module] = (),
     checkpoint: Path | None = None,
     progress: Progress = lambda report: None,
 ) -> nn.Module:
     """The student that `teaching` makes of the answers; see there for the parts of the recipe.
 
-    `starts`: networks of `arch` and these classes to go on from, unchanged themselves: the first for the substitute,
-    the next ones for its students, from the first again where there are more students; without students their own
-    answers are the echo. With `teaching.students` the
-    progress reports of all trainings follow each other. Beside `checkpoint` finished networks are kept until all is
-    done.
+    `start`: a network of `arch` and these classes to go on from, itself unchanged, instead of a new one. `own`: such
+    networks that did not come from the answers; with `teaching.echo` the student hears them as it hears students. With
+    `teaching.students` the progress reports of all trainings follow each other. Beside `checkpoint` finished networks
+    are kept until all is done.
     """
     teaching, extras = teaching or Teaching(), extras or Extras()
     total = recipe.epochs * (teaching.students + 1)
-    kept = Kept(checkpoint, _identity(data, extras, recipe, teaching, starts), device)
+    kept = Kept(checkpoint, _identity(data, extras, recipe, teaching, [*([start] if start else []), *own]), device)
     students: list[nn.Module] = []
     alone = replace(teaching, echo=0.0)
     for number in range(teaching.students):
-        own, name = replace(recipe, seed=recipe.seed + 1000 * (number + 1)), f"student-{number}"
-        start = starts[(number + 1) % len(starts)] if starts else None
+        ours, name = replace(recipe, seed=recipe.seed + 1000 * (number + 1)), f"student-{number}"
         report = _shifted(progress, number * recipe.epochs, total)
-        learn = partial(Lesson(data, extras, alone, device).give, arch, own, start, kept, name, report)
-        students.append(kept.network(name, build_net(arch, len(data.classes), own.seed), learn))
-    lesson = Lesson(data, extras, teaching, device, students or [device.place(s).eval() for s in starts])
+        learn = partial(Lesson(data, extras, alone, device).give, arch, ours, None, kept, name, report)
+        students.append(kept.network(name, build_net(arch, len(data.classes), ours.seed), learn))
+    heard = [*students, *(device.place(network).eval() for network in own)]
+    lesson = Lesson(data, extras, teaching, device, heard)
     report = _shifted(progress, total - recipe.epochs, total)
-    model = lesson.give(arch, recipe, starts[0] if starts else None, kept, "last", report)
+    model = lesson.give(arch, recipe, start, kept, "last", report)
     kept.done()
     return model
 
@@ -81,9 +81,11 @@ def moves_for(answers: int) -> str:
     return "all" if answers < MANY else "plain"
 
 
-def _identity(data: ScoredSet, extras: Extras, recipe: Recipe, teaching: Teaching, starts: Sequence[nn.Module]) -> str:
+def _identity(
+    data: ScoredSet, extras: Extras, recipe: Recipe, teaching: Teaching, networks: Sequence[nn.Module]
+) -> str:
     digest = hashlib.sha256(f"{recipe!r} {teaching!r}".encode())
-    weights = (tensor.detach().cpu().numpy() for start in starts for tensor in start.state_dict().values())
+    weights = (tensor.detach().cpu().numpy() for network in networks for tensor in network.state_dict().values())
     for array in (data.images, data.scores, extras.pool, extras.labels, *weights):
         if array is not None:
             digest.update(np.ascontiguousarray(array).tobytes())

@@ -33,13 +33,13 @@ _STEADY_SEED, _STEADY_LR = 500_000, 0.5
 
 @dataclass
 class Lesson:
-    """What one student hears: the answers, and the echo of `students` or, without them, of its own running average."""
+    """What one student hears: the answers, and the echo of `others` or, without them, of its own running average."""
 
     data: ScoredSet
     extras: Extras
     teaching: Teaching
     device: Device
-    students: Sequence[nn.Module] = ()
+    others: Sequence[nn.Module] = ()
     _done: Callable[[float], float] = field(default=lambda share: share, init=False)
     _share: float = field(default=0.0, init=False)
 
@@ -95,9 +95,9 @@ class Lesson:
         self, model: nn.Module, recipe: Recipe, kept: Kept, progress: Callable[[EpochReport], None], *, steady: bool
     ) -> nn.Module:
         self.device.place(model)
-        echoing = bool(self.teaching.echo) and not self.students
+        echoing = bool(self.teaching.echo) and not self.others
         average = running_average(model, batch_statistics=not steady) if steady or echoing else None
-        teachers = [average] if average is not None and echoing else list(self.students)
+        teachers = [average] if average is not None and echoing else list(self.others)
 
         def begin(share: float) -> None:
             self._share = share
@@ -148,7 +148,7 @@ class Lesson:
             if labelled is not None and teaching.truth:
                 loss = loss + teaching.truth * nn_functional.cross_entropy(said[1], labels[chosen].to(device))
             if views_of is not None:
-                weight = teaching.echo * (1.0 if self.students else min(1.0, self._done(self._share) / _RAMP))
+                weight = teaching.echo * (1.0 if self.others else min(1.0, self._done(self._share) / _RAMP))
                 heard = nn_functional.log_softmax(said[-1], dim=1)
                 loss = loss + weight * nn_functional.kl_div(heard, _echo(teachers, parts[-1]), reduction="batchmean")
             return loss

@@ -27,9 +27,9 @@ class Teaching:
     trained as it will be used: fixed batch-norm statistics, no dropout; and the running average of its weights is kept.
     `truth`: weight of the true labels of pool pictures, half as many a step as answers. `students`: so many are trained
     first, without echo, and the last one learns from their mean as well (Beyer et al., CVPR 2022: the same view for
-    teacher and student). `echo`: weight of that, on pictures of the pool, moved, recoloured and mixed, and on pictures
-    of nothing; with no students, of what the networks say that training began with, or else the student's own running
-    average (Tarvainen and Valpola, NeurIPS 2017).
+    teacher and student), and from that of networks of one's own. `echo`: weight of that, on pictures of the pool,
+    moved, recoloured and mixed, and on pictures of nothing; with no such network, of the student's own running average
+    (Tarvainen and Valpola, NeurIPS 2017).
     """
 
     loss: str = "kl"
