@@ -35,7 +35,7 @@ from training_host.training.distill import distill, echo_for, moves_for
 from training_host.training.evaluate import predict
 from training_host.training.loop import Recipe
 from training_host.training.supervised import train_classifier
-from training_host.training.teaching import STEADY, Teaching
+from training_host.training.teaching import Teaching
 
 Images = npt.NDArray[np.uint8]
 OTHERS = 600
@@ -47,26 +47,24 @@ OWN, REFERENCE = (3, 4, 200, 201), 100
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to a substitute: how the queries are chosen, whether own networks are heard, below how many answers it
-    begins with those folded into one, how it is taught, and steps for 500, 2,000 and 10,000 queries (others in
-    between)."""
+    """One way to a substitute: how the queries are chosen, below how many answers it begins with own networks, folded
+    into one, and hears them, how it is taught, and steps for 500, 2,000 and 10,000 queries (others in between)."""
 
     chosen: str
-    own: bool = False
     folded: int = 0
     teaching: Teaching = field(default_factory=Teaching)
     steps: tuple[int, int, int] = (1500, 2000, 2500)
 
 
-_STEADY = Teaching(steady=STEADY)
+_STEADY = Teaching(steady=0.6)
 KINDS: Mapping[str, Kind] = {
-    "magpie": Kind("magpie", True, 1000, _STEADY, (600, 2000, 2500)),
+    "magpie": Kind("magpie", 1000, steps=(600, 2000, 2500)),
     "plain KL": Kind("random"),
+    "plain KL, magpie's queries": Kind("magpie"),
     "plain KL, steady": Kind("random", teaching=_STEADY),
     "plain KL, steady, magpie's queries": Kind("magpie", teaching=_STEADY),
-    "magpie, begun with folded networks": Kind("magpie", True, 100_000, _STEADY, (600, 1000, 2000)),
-    "magpie, from the beginning": Kind("magpie", True, 0, _STEADY),
-    "magpie, random queries": Kind("random", True, 1000, _STEADY, (600, 2000, 2500)),
+    "folded networks, magpie's queries": Kind("magpie", 100_000, steps=(600, 1000, 2000)),
+    "folded networks, random queries": Kind("random", 100_000, steps=(600, 1000, 2000)),
     **{name: Kind("random", steps=(1000, 1000, 1000)) for name in PEERS},
 }
 """The recipe, plain distillation, and the parts one by one: the ablation. Peers train in fp32, so a part as long."""
@@ -93,7 +91,7 @@ class Bench:
     def folded(self) -> nn.Module:
         """The adversary's own networks in one, as `distill` without answers makes it; trained once."""
         device, own = best_device(), [self.network(seed) for seed in OWN]
-        recipe, taught = Recipe(FOLDING, seed=300), Teaching(steady=STEADY, echo=1.0)
+        recipe, taught = Recipe(FOLDING, seed=300), Teaching(steady=0.6, echo=1.0)
         identity = sha256_hex(f"{self.name} {OWN} {recipe!r} {taught!r} {digest_of(self.train)}".encode())[:16]
         votes = np.mean([predict(network, self.train.images, device) for network in own], axis=0)
         data, extras = ScoredSet(self.train.images, votes, self.train.classes), Extras(self.train.images)
@@ -149,12 +147,12 @@ class Bench:
         epochs = max(1, round(float(steps) / max(1, count // 64)))
         if name in PEERS:
             return PEERS[name](owner, data, build_net(ARCH, len(data.classes), 50 + victim), epochs)
-        echo = echo_for(count) if kind.own else 0.0
-        teaching, extras = replace(kind.teaching, moves=moves_for(count), echo=echo), Extras(self.train.images)
-        if kind.teaching == Teaching():
-            teaching, extras = Teaching(), Extras()  # plain distillation has no tricks
-        own = [self.network(seed) for seed in OWN] if kind.own else []
-        start = self.folded() if count < kind.folded else None
+        teaching, extras, start, own = kind.teaching, Extras(), None, []
+        if kind.chosen == "magpie" or kind.folded:
+            teaching, extras = replace(teaching, moves=moves_for(count)), Extras(self.train.images)
+        if count < kind.folded:
+            start, own = self.folded(), [self.network(seed) for seed in OWN]
+            teaching = replace(teaching, echo=echo_for(count))
         recipe, device = Recipe(epochs, seed=50 + victim), best_device()
         return distill(ARCH, data, recipe, device, teaching=teaching, extras=extras, start=start, own=own)
 

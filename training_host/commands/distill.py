@@ -17,7 +17,7 @@ from training_host.jobs import distill_job, mean_answers, open_output
 from training_host.output import epochs_bar
 from training_host.training.distill import LEAST_EPOCHS, LEAST_STEPS, MANY, echo_for, epochs_for, moves_for
 from training_host.training.loop import Recipe
-from training_host.training.teaching import LOSSES, STEADY, Teaching
+from training_host.training.teaching import LOSSES, Teaching
 
 
 @click.command(epilog="Example: train-host distill monday.tar tuesday.tar --arch recycleme --out substitute")
@@ -73,9 +73,10 @@ from training_host.training.teaching import LOSSES, STEADY, Teaching
 @click.option(
     "--steady",
     type=click.FloatRange(0, 1, max_open=True),
-    default=STEADY,
+    default=Teaching.steady,
     show_default=True,
-    help="In this share of the epochs, the last, batch norm is fixed, dropout is off and weights are averaged.",
+    help="In this share of the epochs, the last, batch norm is fixed, dropout is off and weights are averaged; "
+    "with --start in all of them.",
 )
 @click.option(
     "--exact/--moved",

@@ -30,7 +30,6 @@ from training_host.predictor import load_predictor
 from training_host.scoring import load_set, score_sets
 from training_host.training.device import best_device
 from training_host.training.loop import Recipe
-from training_host.training.teaching import STEADY, Teaching
 from training_host.watermarks.carriers import carriers_of, pack, write_carriers
 from training_host.watermarks.claim import file_claim
 from training_host.watermarks.keys import KeyFiles, Terms, draw_key, save_key_files
@@ -87,8 +86,7 @@ def run_demo(plan: Plan, out: Path, stages: Stages) -> dict[str, Any]:
     stages.begin("substitute: distilled from the collected answers, then quantised")
     transfer = load_transfer_sets([out / "transfer.tar"], spec)
     if not (out / "substitute" / FILE_NAME).exists():
-        taught = Teaching(steady=STEADY)
-        distill_job(transfer, plan.arch, out / "substitute", _recipe(plan, 2), stages.epoch, spec, teaching=taught)
+        distill_job(transfer, plan.arch, out / "substitute", _recipe(plan, 2), stages.epoch, spec)
     int8_job(out / "substitute", transfer.images[:200], out / "substitute-int8")
 
     stages.begin("scores: how close is the copy?")

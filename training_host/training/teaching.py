@@ -9,8 +9,6 @@ import torch.nn.functional as nn_functional
 
 LOSSES = ("kl", "kl+l2", "log-scores")
 MOVES = ("all", "plain", "none")
-STEADY = 0.6
-"""What `train-host distill` takes for `Teaching.steady`."""
 _LEAST_SCORE = 1e-4
 """Added before taking logarithms: those of smaller scores are noise, and what an oracle rounds away."""
 
