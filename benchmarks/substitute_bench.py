@@ -31,7 +31,7 @@ from training_host.data.variants import derive, foreign
 from training_host.nets.build import build_net
 from training_host.removal.subject import digest_of
 from training_host.training.device import best_device
-from training_host.training.distill import distill, echo_for, moves_for
+from training_host.training.distill import distill, echo_for, moves_for, steady_for
 from training_host.training.evaluate import predict
 from training_host.training.loop import Recipe
 from training_host.training.supervised import train_classifier
@@ -58,7 +58,7 @@ class Kind:
 
 _STEADY = Teaching(steady=0.6)
 KINDS: Mapping[str, Kind] = {
-    "magpie": Kind("magpie", 1000, steps=(600, 2000, 2500)),
+    "magpie": Kind("magpie", 1000, steps=(600, 2000, 3000)),
     "plain KL": Kind("random"),
     "plain KL, magpie's queries": Kind("magpie"),
     "plain KL, steady": Kind("random", teaching=_STEADY),
@@ -149,7 +149,8 @@ class Bench:
             return PEERS[name](owner, data, build_net(ARCH, len(data.classes), 50 + victim), epochs)
         teaching, extras, start, own = kind.teaching, Extras(), None, []
         if kind.chosen == "magpie" or kind.folded:
-            teaching, extras = replace(teaching, moves=moves_for(count)), Extras(self.train.images)
+            steady = max(teaching.steady, steady_for(count))
+            teaching, extras = replace(teaching, moves=moves_for(count), steady=steady), Extras(self.train.images)
         if count < kind.folded:
             start, own = self.folded(), [self.network(seed) for seed in OWN]
             teaching = replace(teaching, echo=echo_for(count))

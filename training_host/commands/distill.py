@@ -15,7 +15,7 @@ from training_host.data.pool import list_pool
 from training_host.data.unasked import extras_of
 from training_host.jobs import distill_job, mean_answers, open_output
 from training_host.output import epochs_bar
-from training_host.training.distill import LEAST_EPOCHS, LEAST_STEPS, MANY, echo_for, epochs_for, moves_for
+from training_host.training.distill import LEAST_EPOCHS, LEAST_STEPS, MANY, echo_for, epochs_for, moves_for, steady_for
 from training_host.training.loop import Recipe
 from training_host.training.teaching import LOSSES, Teaching
 
@@ -73,10 +73,8 @@ from training_host.training.teaching import LOSSES, Teaching
 @click.option(
     "--steady",
     type=click.FloatRange(0, 1, max_open=True),
-    default=Teaching.steady,
-    show_default=True,
-    help="In this share of the epochs, the last, batch norm is fixed, dropout is off and weights are averaged; "
-    "with --start in all of them.",
+    help="In this share of the epochs, the last, batch norm is fixed, dropout is off and weights are averaged; with "
+    f"--start in all. [default: 0; from {MANY} answers on 0.6]",
 )
 @click.option(
     "--exact/--moved",
@@ -106,7 +104,7 @@ def command(
     students: int,
     echo: float | None,
     truth: float,
-    steady: float,
+    steady: float | None,
     exact: bool | None,
     hard: bool,
     epochs: int | None,
@@ -137,6 +135,7 @@ def command(
     if echo is None:
         echo = 1.0 if students else echo_for(count) if own else 0.0
     moves = moves_for(count) if exact is None else "none" if exact else "all"
+    steady = steady_for(count) if steady is None else steady
     teaching = Teaching(loss, moves, steady, truth, students, echo)
     epochs = epochs or epochs_for(count)
     rounds = epochs * (students + 1)

@@ -81,6 +81,11 @@ def moves_for(answers: int) -> str:
     return "all" if answers < MANY else "plain"
 
 
+def steady_for(answers: int) -> float:
+    """`Teaching.steady` of a new network for so many answers: with few, mostly photos, noise in training helps."""
+    return 0.0 if answers < MANY else 0.6
+
+
 def _identity(
     data: ScoredSet, extras: Extras, recipe: Recipe, teaching: Teaching, networks: Sequence[nn.Module]
 ) -> str:
