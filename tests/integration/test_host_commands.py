@@ -92,6 +92,8 @@ def test_the_owners_and_the_adversarys_journey(host: Host, work: Path):
     assert manifest["teaching"]["echo"] == 2 and manifest["teaching"]["moves"] == "all"
     code, folded, _ = host("distill", "--out", work / "folded", *options, *heard)
     assert code == 0 and folded["queries"] == 0 and 0 <= folded["agreement_on_transfer_set"] <= 1
+    manifest = load_manifest(work / "folded").provenance
+    assert manifest["started_from"] == manifest["own"][0] and manifest["teaching"]["echo"] == 1
     code, _, error = host("distill", "--out", work / "nothing", *options, *heard[:4])
     assert code == 2 and "fold" in error["message"] and not (work / "nothing").exists()
     line = ("distill", work / "night.tar", "--out", work / "no", "--arch", "recycleme", "--start", work / "other")

@@ -113,8 +113,8 @@ def command(
 ) -> None:
     """Train a network to repeat the oracle's score vectors. Interrupted, it goes on where it was.
 
-    Without TRANSFER several networks of --own are folded into one, without a query: the mean of what they say to the
-    pool's pictures, and to changes of them, is learnt.
+    Without TRANSFER several networks of --own are folded into one, without a query: the first goes on and learns the
+    mean of what all say to the pool's pictures, and to changes of them.
     """
     if not transfer and (len(own) < 2 or pool is None or budget):
         raise click.UsageError("give transfer sets to learn from, or several --own and --pool to fold them into one")
@@ -132,8 +132,10 @@ def command(
     data = answers or mean_answers(extras, own, arch, classes)
     data = data.labels_only() if hard else data
     count = len(data.images)
+    if answers is None:
+        start = start or own[0]  # a fold begins with one of them, steadily: ADR 10 has what a new network would give
     if echo is None:
-        echo = 1.0 if students else echo_for(count) if own else 0.0
+        echo = 1.0 if students or answers is None else echo_for(count) if own else 0.0
     moves = moves_for(count) if exact is None else "none" if exact else "all"
     steady = steady_for(count) if steady is None else steady
     teaching = Teaching(loss, moves, steady, truth, students, echo)

@@ -168,6 +168,8 @@ class Lesson:
         if pool is None or labels is None:
             return None, torch.empty(0)
         known = labels >= 0
+        if not known.any():
+            return None, torch.empty(0)
         return torch.from_numpy(pool[known]), torch.from_numpy(labels[known])
 
     def _views(self, batch: int) -> Callable[[torch.Generator], torch.Tensor]:
