@@ -240,6 +240,24 @@ def test_other_answers_do_not_use_what_an_interrupted_run_left(tmp_path: Path, t
     assert not list(tmp_path.iterdir())
 
 
+def test_what_an_interrupted_run_left_is_not_taken_up_for_other_answers(tmp_path: Path, teacher):
+    data, recipe, checkpoint = answers_to(teacher), Recipe(3, seed=3), tmp_path / "checkpoint.pt"
+    others = replace(data, scores=np.roll(data.scores, 1, axis=1))
+
+    def kill(report) -> None:
+        if report.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        distill(GLANCE, data, recipe, CPU, checkpoint=checkpoint, progress=kill)
+    assert list(tmp_path.iterdir())
+    seen: list[int] = []
+    after = distill(GLANCE, others, recipe, CPU, checkpoint=checkpoint, progress=lambda r: seen.append(r.epoch))
+    assert seen == [1, 2, 3] and list(tmp_path.iterdir()) == []
+    fresh = weights(distill(GLANCE, others, recipe, CPU))
+    assert all(torch.equal(value, weights(after)[name]) for name, value in fresh.items())
+
+
 def test_recoloured_pictures_keep_their_shapes_and_stay_in_range():
     batch = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     changed, again = (recoloured(batch, torch.Generator().manual_seed(1)) for _ in range(2))

@@ -25,6 +25,13 @@ class Kept:
     identity: str
     device: Device
 
+    @property
+    def running(self) -> Path | None:
+        """Where the training that runs keeps its state: another place for other answers, whose state is not ours."""
+        if self.checkpoint is None:
+            return None
+        return self.checkpoint.with_stem(f"{self.checkpoint.stem}-{self.identity[:12]}")
+
     def network(self, name: str, empty: nn.Module, learn: Callable[[], nn.Module]) -> nn.Module:
         """What an interrupted run had finished under this name, loaded into `empty`; else what `learn` returns."""
         if self.checkpoint is None:

@@ -113,7 +113,7 @@ class Lesson:
             after=(lambda: average.update_parameters(model)) if average is not None else (lambda: None),
             companions={"average": average} if average is not None else {},
             steady=steady,
-            checkpoint=kept.checkpoint,
+            checkpoint=kept.running,
             progress=progress,
         )
         if steady and average is not None:
