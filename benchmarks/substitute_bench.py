@@ -32,7 +32,7 @@ from training_host.nets.build import build_net
 from training_host.removal.subject import digest_of
 from training_host.training.device import best_device
 from training_host.training.distill import distill, echo_for, moves_for, steady_for
-from training_host.training.evaluate import predict
+from training_host.training.evaluate import geometric_mean, predict
 from training_host.training.loop import Recipe
 from training_host.training.supervised import train_classifier
 from training_host.training.teaching import Teaching
@@ -91,9 +91,9 @@ class Bench:
     def folded(self) -> nn.Module:
         """The adversary's own networks in one, as `distill` without answers makes it; trained once."""
         device, own = best_device(), [self.network(seed) for seed in OWN]
-        recipe, taught = Recipe(FOLDING, seed=300), Teaching(steady=0.6, echo=1.0)
+        recipe, taught = Recipe(FOLDING, seed=300), Teaching("log-scores", steady=0.6, echo=1.0)
         identity = sha256_hex(f"{self.name} {OWN} {recipe!r} {taught!r} {digest_of(self.train)}".encode())[:16]
-        votes = np.mean([predict(network, self.train.images, device) for network in own], axis=0)
+        votes = geometric_mean([predict(network, self.train.images, device) for network in own])
         data, extras = ScoredSet(self.train.images, votes, self.train.classes), Extras(self.train.images)
 
         def fold(kept: Path) -> nn.Module:

@@ -23,7 +23,7 @@ from training_host.data.unasked import Extras
 from training_host.export.quantize import to_int8
 from training_host.training.device import best_device
 from training_host.training.distill import distill
-from training_host.training.evaluate import predict
+from training_host.training.evaluate import geometric_mean, predict
 from training_host.training.loop import EpochReport, Recipe
 from training_host.training.ranks import our_ranks
 from training_host.training.supervised import train_classifier
@@ -183,13 +183,16 @@ def distill_job(
 def mean_answers(extras: Extras, own: Sequence[Path], arch: str, classes: tuple[str, ...]) -> ScoredSet:
     """What several networks say to a pool on average, as if it were an oracle's answers: to fold them into one.
 
+    The mean is that of logarithms (geometric, scaled to a sum of 1), which was nearer to other networks than that of
+    scores: ADR 10.
+
     Raises `RefusedModel` (65) where one is of another architecture or other classes.
     """
     if extras.pool is None:
         raise ValueError("there are no pictures to fold networks on")
     images, device = extras.pool, best_device()
     votes = [predict(_network_of(path, arch, classes), images, device) for path in own]
-    return ScoredSet(images, np.mean(votes, axis=0), classes)
+    return ScoredSet(images, geometric_mean(votes), classes)
 
 
 def int8_job(model: Path, images: np.ndarray, out: Path) -> Manifest:

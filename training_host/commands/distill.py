@@ -17,7 +17,7 @@ from training_host.jobs import distill_job, mean_answers, open_output
 from training_host.output import epochs_bar
 from training_host.training.distill import LEAST_EPOCHS, LEAST_STEPS, MANY, echo_for, epochs_for, moves_for, steady_for
 from training_host.training.loop import Recipe
-from training_host.training.teaching import LOSSES, Teaching
+from training_host.training.teaching import LOSSES, Teaching, loss_for
 
 
 @click.command(epilog="Example: train-host distill monday.tar tuesday.tar --arch recycleme --out substitute")
@@ -45,9 +45,8 @@ from training_host.training.teaching import LOSSES, Teaching
 @click.option(
     "--loss",
     type=click.Choice(LOSSES),
-    default=Teaching.loss,
-    show_default=True,
-    help="Divergence from the answers; half of it squared distance; or centred logarithms first, then the latter.",
+    help="Divergence from the answers; half of it squared distance; or squared distance of their centred logarithms. "
+    "[default: the last where answers tell small scores, else the first]",
 )
 @click.option(
     "--students",
@@ -100,7 +99,7 @@ def command(
     pool: Path | None,
     start: Path | None,
     own: tuple[Path, ...],
-    loss: str,
+    loss: str | None,
     students: int,
     echo: float | None,
     truth: float,
@@ -138,7 +137,7 @@ def command(
         echo = 1.0 if students or answers is None else echo_for(count) if own else 0.0
     moves = moves_for(count) if exact is None else "none" if exact else "all"
     steady = steady_for(count) if steady is None else steady
-    teaching = Teaching(loss, moves, steady, truth, students, echo)
+    teaching = Teaching(loss or loss_for(data.scores), moves, steady, truth, students, echo)
     epochs = epochs or epochs_for(count)
     rounds = epochs * (students + 1)
     with epochs_bar(rounds, "distilling") as show:

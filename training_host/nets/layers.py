@@ -95,6 +95,20 @@ def listening(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, torch.Te
             handle.remove()
 
 
+@contextlib.contextmanager
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """Let every unit speak, in training mode too."""
+    layers = [m for m in model.modules() if isinstance(m, nn.Dropout)]
+    shares = [layer.p for layer in layers]
+    try:
+        for layer in layers:
+            layer.p = 0.0
+        yield
+    finally:
+        for layer, share in zip(layers, shares, strict=True):
+            layer.p = share
+
+
 def reinitialise(layer: nn.Linear, seed: int) -> None:
     """Fresh weights, drawn as torch draws them, from a seed of our own."""
     with torch.random.fork_rng(devices=[]):

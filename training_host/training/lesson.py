@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +16,14 @@ from training_host.data.arrays import ScoredSet
 from training_host.data.dead_leaves import dead_leaves
 from training_host.data.unasked import Extras
 from training_host.nets.build import build_net
+from training_host.nets.layers import without_dropout
 from training_host.training.augment import recoloured, small_moves, to_batch
 from training_host.training.average import running_average
 from training_host.training.device import Device
 from training_host.training.kept import Kept
 from training_host.training.loop import EpochReport, Recipe, fit
 from training_host.training.supervised import clean_batches
-from training_host.training.teaching import Teaching, loss_to_scores, mixed_views
+from training_host.training.teaching import Teaching, least_score, loss_to_scores, mixed_views
 
 _RAMP = 0.3
 """The echo of the own average grows to its full weight in this share of the training: at first it knows nothing."""
@@ -102,20 +104,21 @@ class Lesson:
         def begin(share: float) -> None:
             self._share = share
 
-        fit(
-            model,
-            len(self.data.images),
-            self._loss_of(model, teachers, recipe.batch),
-            recipe,
-            self.device,
-            calibration=lambda: clean_batches(self._natural(), self.device),
-            before=begin,
-            after=(lambda: average.update_parameters(model)) if average is not None else (lambda: None),
-            companions={"average": average} if average is not None else {},
-            steady=steady,
-            checkpoint=kept.running,
-            progress=progress,
-        )
+        with without_dropout(model) if self.teaching.loss == "log-scores" else contextlib.nullcontext():
+            fit(
+                model,
+                len(self.data.images),
+                self._loss_of(model, teachers, recipe.batch),
+                recipe,
+                self.device,
+                calibration=lambda: clean_batches(self._natural(), self.device),
+                before=begin,
+                after=(lambda: average.update_parameters(model)) if average is not None else (lambda: None),
+                companions={"average": average} if average is not None else {},
+                steady=steady,
+                checkpoint=kept.running,
+                progress=progress,
+            )
         if steady and average is not None:
             model.load_state_dict(average.module.state_dict())
         return model
@@ -129,7 +132,7 @@ class Lesson:
         self, model: nn.Module, teachers: Sequence[nn.Module], batch: int
     ) -> Callable[[torch.Tensor, torch.Generator], torch.Tensor]:
         images, device, teaching = torch.from_numpy(self.data.images), self.device.name, self.teaching
-        scores = torch.from_numpy(self.data.scores).to(device)
+        scores, least = torch.from_numpy(self.data.scores).to(device), least_score(self.data.scores)
         labelled, labels = self._labelled()
         moved = self._moved()
         views_of = self._views(batch) if teaching.echo and teachers else None
@@ -144,13 +147,12 @@ class Lesson:
             if views_of is not None:
                 parts.append(views_of(generator))
             said = list(model(torch.cat(parts)).float().split([len(p) for p in parts]))
-            loss = loss_to_scores(said[0], scores[indices], teaching.loss, self._done(self._share))
+            loss = loss_to_scores(said[0], scores[indices], teaching.loss, least)
             if labelled is not None and teaching.truth:
                 loss = loss + teaching.truth * nn_functional.cross_entropy(said[1], labels[chosen].to(device))
             if views_of is not None:
                 weight = teaching.echo * (1.0 if self.others else min(1.0, self._done(self._share) / _RAMP))
-                heard = nn_functional.log_softmax(said[-1], dim=1)
-                loss = loss + weight * nn_functional.kl_div(heard, _echo(teachers, parts[-1]), reduction="batchmean")
+                loss = loss + weight * loss_to_scores(said[-1], _echo(teachers, parts[-1]), teaching.loss)
             return loss
 
         return loss_of

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as nn_functional
 
 LOSSES = ("kl", "kl+l2", "log-scores")
 MOVES = ("all", "plain", "none")
-_LEAST_SCORE = 1e-4
-"""Added before taking logarithms: those of smaller scores are noise, and what an oracle rounds away."""
+_LEAST_SCORE, _FINE = 1e-7, 2e-3
+"""Scores are float32: below the first their logarithms are noise. An oracle that tells smaller ones than the second
+tells enough of them for logarithms."""
 
 
 @dataclass(frozen=True)
@@ -18,8 +21,9 @@ class Teaching:
     """Parts that can be switched one by one; the default is the plain one.
 
     `loss`: "kl" (Hinton et al. 2015), "kl+l2" (half of it the squared distance that points are counted in), or
-    "log-scores": centred logarithms are regressed for the first 70 % of the epochs (a network's logits are known from
-    its scores up to a constant; Truong et al., CVPR 2021, DFME), then "kl+l2". `moves`: the student sees small moves of
+    "log-scores": centred logarithms are regressed (a network's logits are known from its scores up to a constant;
+    Truong et al., CVPR 2021, DFME), which hears all classes alike, however small their scores, and without dropout, as
+    noise has no place in a regression. `moves`: the student sees small moves of
     "all" that was asked; only of "plain" pictures, which lie in the pool (the victim is trained to keep its answer
     there, but not to changed pictures); or "none". `steady`: for this share of the epochs, the last, the student is
     trained as it will be used: fixed batch-norm statistics, no dropout; and the running average of its weights is kept.
@@ -48,16 +52,27 @@ class Teaching:
             raise ValueError("truth, students and echo are not negative")
 
 
-def loss_to_scores(logits: torch.Tensor, scores: torch.Tensor, loss: str, progress: float) -> torch.Tensor:
-    """Mean loss of float logits (n, classes) against scores (n, classes) after a share `progress` of the training."""
+def loss_to_scores(logits: torch.Tensor, scores: torch.Tensor, loss: str, least: float = _LEAST_SCORE) -> torch.Tensor:
+    """Mean loss of float logits (n, classes) against scores (n, classes); `least` is added before taking logarithms."""
     log_scores = nn_functional.log_softmax(logits, dim=1)
-    if loss == "log-scores" and progress < 0.7:
-        said, wanted = ((s + _LEAST_SCORE).log() for s in (log_scores.exp(), scores))
-        return nn_functional.smooth_l1_loss(_centred(said), _centred(wanted))
+    if loss == "log-scores":
+        said, wanted = ((s + least).log() for s in (log_scores.exp(), scores))
+        return 0.5 * (_centred(said) - _centred(wanted)).square().sum(dim=1).mean()
     divergence = nn_functional.kl_div(log_scores, scores, reduction="batchmean")
     if loss == "kl":
         return divergence
     return 0.5 * divergence + 0.5 * (log_scores.exp() - scores).square().sum(dim=1).mean()
+
+
+def least_score(scores: npt.NDArray[np.float32]) -> float:
+    """The smallest score that these answers (n, classes) tell, above zero: how finely the oracle rounds."""
+    told = scores[scores > 0]
+    return float(max(told.min(initial=1.0), _LEAST_SCORE))
+
+
+def loss_for(scores: npt.NDArray[np.float32]) -> str:
+    """`Teaching.loss` for such answers: logarithms need scores that are told finely, and of all classes."""
+    return "log-scores" if least_score(scores) <= _FINE and (scores > 0).mean() > 0.5 else "kl"
 
 
 def mixed_views(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
