@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,41 +30,41 @@ from training_host.data.unasked import Extras
 from training_host.data.variants import derive, foreign
 from training_host.nets.build import build_net
 from training_host.removal.subject import digest_of
+from training_host.training.completed import completed
 from training_host.training.device import best_device
 from training_host.training.distill import distill, echo_for, moves_for, steady_for
-from training_host.training.evaluate import geometric_mean, predict
+from training_host.training.evaluate import predict
 from training_host.training.loop import Recipe
 from training_host.training.supervised import train_classifier
 from training_host.training.teaching import Teaching
 
 Images = npt.NDArray[np.uint8]
 OTHERS = 600
-FOLDING = 100
-"""Epochs."""
 OWN, REFERENCE = (3, 4, 200, 201), 100
 """Seeds of the adversary's own networks; victims are 0, 1, 2, and the other victims and one more are the references."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to a substitute: how the queries are chosen, below how many answers it begins with own networks, folded
-    into one, and hears them, how it is taught, and steps for 500, 2,000 and 10,000 queries (others in between)."""
+    """One way to a substitute: how the queries are chosen, which loss, whether own networks are heard, whether the rest
+    is what `distill` does with so many answers or as plain as can be, and steps for 500, 2,000 and 10,000 queries
+    (others in between)."""
 
     chosen: str
-    folded: int = 0
-    teaching: Teaching = field(default_factory=Teaching)
+    loss: str = "kl"
+    own: bool = False
+    tuned: bool = False
     steps: tuple[int, int, int] = (1500, 2000, 2500)
 
 
-_STEADY = Teaching(steady=0.6)
+_STEPS = (2000, 2600, 5000)
 KINDS: Mapping[str, Kind] = {
-    "magpie": Kind("magpie", 1000, steps=(600, 2000, 3000)),
+    "magpie": Kind("magpie", "log-scores", own=True, tuned=True, steps=_STEPS),
     "plain KL": Kind("random"),
-    "plain KL, magpie's queries": Kind("magpie"),
-    "plain KL, steady": Kind("random", teaching=_STEADY),
-    "plain KL, steady, magpie's queries": Kind("magpie", teaching=_STEADY),
-    "folded networks, magpie's queries": Kind("magpie", 100_000, steps=(600, 1000, 2000)),
-    "folded networks, random queries": Kind("random", 100_000, steps=(600, 1000, 2000)),
+    "log-scores instead of KL": Kind("random", "log-scores"),
+    "magpie, but random queries": Kind("random", "log-scores", own=True, tuned=True, steps=_STEPS),
+    "magpie, but KL": Kind("magpie", own=True, tuned=True, steps=_STEPS),
+    "magpie, but no own networks": Kind("magpie", "log-scores", tuned=True, steps=_STEPS),
     **{name: Kind("random", steps=(1000, 1000, 1000)) for name in PEERS},
 }
 """The recipe, plain distillation, and the parts one by one: the ablation. Peers train in fp32, so a part as long."""
@@ -88,22 +88,6 @@ class Bench:
         keep(path, lambda kept: train_classifier(ARCH, self.train, recipe, device, checkpoint=kept))
         return open_network(path, len(self.train.classes))
 
-    def folded(self) -> nn.Module:
-        """The adversary's own networks in one, as `distill` without answers makes it; trained once."""
-        device, own = best_device(), [self.network(seed) for seed in OWN]
-        recipe, taught = Recipe(FOLDING, seed=300), Teaching("log-scores", steady=0.6, echo=1.0)
-        identity = sha256_hex(f"{self.name} {OWN} {recipe!r} {taught!r} {digest_of(self.train)}".encode())[:16]
-        votes = geometric_mean([predict(network, self.train.images, device) for network in own])
-        data, extras = ScoredSet(self.train.images, votes, self.train.classes), Extras(self.train.images)
-
-        def fold(kept: Path) -> nn.Module:
-            return distill(
-                ARCH, data, recipe, device, teaching=taught, extras=extras, start=own[0], own=own, checkpoint=kept
-            )
-
-        path = self.work / f"{self.name}-folded-{identity}.safetensors"
-        return open_network(keep(path, fold), len(self.train.classes))
-
     def sets(self) -> dict[str, Images]:
         """What is scored: held-out pictures, versions of them, and pictures of nothing in particular."""
         rng = np.random.default_rng(2)
@@ -117,6 +101,8 @@ class Bench:
     def asked(self, chosen: str, budget: int, victim: int) -> Images:
         """What is asked: everything is chosen at once, before the first answer, by the adversary's own networks."""
         rng, device = np.random.default_rng([victim, budget]), best_device()
+        if not budget:
+            return self.train.images[:0]
         own = [NetworkStudent(self.network(seed), device) for seed in OWN] if chosen == "magpie" else []
         nothing = np.zeros(len(self.train), dtype=bool)
         situation = Situation(self.train.images, nothing, budget, rng, own, labels=self.train.labels)
@@ -128,7 +114,9 @@ class Bench:
         if not path.exists():
             torch.set_num_threads(1)
             images, owner = self.asked(KINDS[kind].chosen, budget, victim), self.network(victim)
-            data = ScoredSet(images, predict(owner, images, best_device()), self.train.classes)
+            data = ScoredSet.empty(images.shape[1:3], self.train.classes)
+            if budget:
+                data = ScoredSet(images, predict(owner, images, best_device()), self.train.classes)
             began, busy = time.monotonic(), time.process_time()
             student = self._student(kind, data, owner, victim)
             spent = {"seconds": time.monotonic() - began, "cpu_seconds": time.process_time() - busy}
@@ -142,20 +130,21 @@ class Bench:
         return self.work / f"{self.name}-{sha256_hex(what.encode())[:20]}.json"
 
     def _student(self, name: str, data: ScoredSet, owner: nn.Module, victim: int) -> nn.Module:
-        kind, count = KINDS[name], len(data.images)
-        steps = np.interp(np.log(count), np.log((500, 2000, 10_000)), kind.steps)
-        epochs = max(1, round(float(steps) / max(1, count // 64)))
+        kind, count, device = KINDS[name], len(data.images), best_device()
+        own = [self.network(seed) for seed in OWN] if kind.own else []
+        if own:
+            data = completed(data, self.train.images, own, device)
+        steps = np.interp(np.log(max(1, count)), np.log((500, 2000, 10_000)), kind.steps)
+        epochs = max(1, round(float(steps) / max(1, len(data.images) // 64)))
         if name in PEERS:
             return PEERS[name](owner, data, build_net(ARCH, len(data.classes), 50 + victim), epochs)
-        teaching, extras, start, own = kind.teaching, Extras(), None, []
-        if kind.chosen == "magpie" or kind.folded:
-            steady = max(teaching.steady, steady_for(count))
-            teaching, extras = replace(teaching, moves=moves_for(count), steady=steady), Extras(self.train.images)
-        if count < kind.folded:
-            start, own = self.folded(), [self.network(seed) for seed in OWN]
-            teaching = replace(teaching, echo=echo_for(count))
-        recipe, device = Recipe(epochs, seed=50 + victim), best_device()
-        return distill(ARCH, data, recipe, device, teaching=teaching, extras=extras, start=start, own=own)
+        teaching, extras, recipe = Teaching(kind.loss), Extras(), Recipe(epochs, seed=50 + victim)
+        if kind.tuned:
+            echo = echo_for(count) if own else 0.0
+            steady = steady_for(count, echoing=bool(echo))
+            teaching = replace(teaching, moves=moves_for(count), steady=steady, echo=echo)
+            extras = Extras(self.train.images)
+        return distill(ARCH, data, recipe, device, teaching=teaching, extras=extras, own=own)
 
     def distance(self, model: nn.Module, owner: nn.Module, images: Images) -> dict[str, float]:
         """L2 and agreement of one network's scores with the victim's."""

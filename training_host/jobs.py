@@ -21,9 +21,10 @@ from training_host.data.arrays import LabelledSet, ScoredSet, load_labelled
 from training_host.data.sources import HELD_OUT, TRAIN, class_names, find_pictures
 from training_host.data.unasked import Extras
 from training_host.export.quantize import to_int8
+from training_host.training.completed import completed
 from training_host.training.device import best_device
 from training_host.training.distill import distill
-from training_host.training.evaluate import geometric_mean, predict
+from training_host.training.evaluate import predict
 from training_host.training.loop import EpochReport, Recipe
 from training_host.training.ranks import our_ranks
 from training_host.training.supervised import train_classifier
@@ -139,9 +140,9 @@ def distill_job(
     extras: Extras | None = None,
     start: Path | None = None,
     own: Sequence[Path] = (),
-    asked: bool = True,
+    asked: int | None = None,
 ) -> Manifest:
-    """Train a substitute from collected answers and write its folder; without `asked` they are no oracle's.
+    """Train a substitute from collected answers and write its folder; only the first `asked` are the oracle's.
 
     `start`, `own`: model folders, see `distill`. Raises `RefusedModel` (65) where one is of another
     architecture or other classes.
@@ -163,14 +164,16 @@ def distill_job(
         progress=progress,
     )
     our_ranks().part_company()
-    scores = predict(model, transfer.images, device)
-    agreement = float((scores.argmax(axis=1) == transfer.scores.argmax(axis=1)).mean())
+    queries = len(transfer.images) if asked is None else asked
+    told = slice(queries or None)
+    scores = predict(model, transfer.images[told], device)
+    agreement = float((scores.argmax(axis=1) == transfer.scores[told].argmax(axis=1)).mean())
     provenance = {
         "recipe": asdict(recipe),
         "teaching": asdict(teaching),
         "device": device.describe(),
-        "queries": len(transfer.images) if asked else 0,
-        "answers": "labels" if np.isin(transfer.scores, (0, 1)).all() else "scores",
+        "queries": queries,
+        "answers": "labels" if np.isin(transfer.scores[told], (0, 1)).all() else "scores",
         "labels": 0 if extras.labels is None else int((extras.labels >= 0).sum()),
         "started_from": load_manifest(start).onnx_sha256 if start else None,
         "own": [load_manifest(path).onnx_sha256 for path in own],
@@ -180,19 +183,13 @@ def distill_job(
     return save_model(out, model, arch, transfer.classes, spec, provenance=provenance, metrics=metrics)
 
 
-def mean_answers(extras: Extras, own: Sequence[Path], arch: str, classes: tuple[str, ...]) -> ScoredSet:
-    """What several networks say to a pool on average, as if it were an oracle's answers: to fold them into one.
-
-    The mean is that of logarithms (geometric, scaled to a sum of 1), which was nearer to other networks than that of
-    scores: ADR 10.
+def with_own_answers(answers: ScoredSet, extras: Extras, own: Sequence[Path], arch: str) -> ScoredSet:
+    """The answers, completed by model folders `own`; see `completed`.
 
     Raises `RefusedModel` (65) where one is of another architecture or other classes.
     """
-    if extras.pool is None:
-        raise ValueError("there are no pictures to fold networks on")
-    images, device = extras.pool, best_device()
-    votes = [predict(_network_of(path, arch, classes), images, device) for path in own]
-    return ScoredSet(images, geometric_mean(votes), classes)
+    networks = [_network_of(path, arch, answers.classes) for path in own]
+    return completed(answers, extras.pool, networks, best_device())
 
 
 def int8_job(model: Path, images: np.ndarray, out: Path) -> Manifest:

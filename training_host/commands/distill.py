@@ -10,10 +10,10 @@ import click
 from pi_agent.contract.manifest import InputSpec, load_manifest
 from pi_agent.contract.output import emit
 from training_host.commands.options import arch_option, json_option, seed_option
-from training_host.data.arrays import load_transfer_sets
+from training_host.data.arrays import ScoredSet, load_transfer_sets
 from training_host.data.pool import list_pool
 from training_host.data.unasked import extras_of
-from training_host.jobs import distill_job, mean_answers, open_output
+from training_host.jobs import distill_job, open_output, with_own_answers
 from training_host.output import epochs_bar
 from training_host.training.distill import LEAST_EPOCHS, LEAST_STEPS, MANY, echo_for, epochs_for, moves_for, steady_for
 from training_host.training.loop import Recipe
@@ -40,7 +40,7 @@ from training_host.training.teaching import LOSSES, Teaching, loss_for
     multiple=True,
     type=click.Path(path_type=Path, exists=True),
     help="Model folder of a network of your own, made from true labels (`train`); may be repeated. The substitute "
-    "learns from their mean as well.",
+    "learns their mean for what was not asked of --pool, and for changed pictures.",
 )
 @click.option(
     "--loss",
@@ -60,7 +60,7 @@ from training_host.training.teaching import LOSSES, Teaching, loss_for
     type=click.FloatRange(min=0),
     default=None,
     help="Weight of what students and own networks say to changed and mixed pictures; without any, of its own running "
-    "average. [default: 1 with --students; with --own at most 2, the less the more answers; else 0]",
+    "average. [default: 1 with --students; with --own at most 1, the less the more answers; else 0]",
 )
 @click.option(
     "--truth",
@@ -73,7 +73,7 @@ from training_host.training.teaching import LOSSES, Teaching, loss_for
     "--steady",
     type=click.FloatRange(0, 1, max_open=True),
     help="In this share of the epochs, the last, batch norm is fixed, dropout is off and weights are averaged; with "
-    f"--start in all. [default: 0; from {MANY} answers on 0.6]",
+    f"--start in all. [default: 0; with --own 0.3; from {MANY} answers on 0.6]",
 )
 @click.option(
     "--exact/--moved",
@@ -112,8 +112,8 @@ def command(
 ) -> None:
     """Train a network to repeat the oracle's score vectors. Interrupted, it goes on where it was.
 
-    Without TRANSFER several networks of --own are folded into one, without a query: the first goes on and learns the
-    mean of what all say to the pool's pictures, and to changes of them.
+    Networks of --own answer for the pictures of --pool that were not asked. Without TRANSFER that is all: several are
+    folded into one, without a query.
     """
     if not transfer and (len(own) < 2 or pool is None or budget):
         raise click.UsageError("give transfer sets to learn from, or several --own and --pool to fold them into one")
@@ -128,17 +128,18 @@ def command(
     pictures = list_pool(pool, spare_held_out=True) if pool else []
     with click.progressbar(length=len(pictures), label="reading the pool", file=sys.stderr) as bar:
         extras = extras_of(classes, pictures, spec, needs_labels=bool(truth), progress=bar.update)
-    data = answers or mean_answers(extras, own, arch, classes)
-    data = data.labels_only() if hard else data
-    count = len(data.images)
     if answers is None:
-        start = start or own[0]  # a fold begins with one of them, steadily: ADR 10 has what a new network would give
+        answers = ScoredSet.empty(spec.size, classes)
+    answers = answers.labels_only() if hard else answers
+    data = with_own_answers(answers, extras, own, arch)
+    count = len(answers.images)
     if echo is None:
-        echo = 1.0 if students or answers is None else echo_for(count) if own else 0.0
+        echo = 1.0 if students else echo_for(count) if own else 0.0
     moves = moves_for(count) if exact is None else "none" if exact else "all"
-    steady = steady_for(count) if steady is None else steady
-    teaching = Teaching(loss or loss_for(data.scores), moves, steady, truth, students, echo)
-    epochs = epochs or epochs_for(count)
+    steady = steady_for(count, echoing=bool(own and echo)) if steady is None else steady
+    loss = loss or loss_for(answers.scores if count else data.scores)
+    teaching = Teaching(loss, moves, steady, truth, students, echo)
+    epochs = epochs or epochs_for(len(data.images))
     rounds = epochs * (students + 1)
     with epochs_bar(rounds, "distilling") as show:
         recipe = Recipe(epochs, seed=seed)
@@ -153,7 +154,7 @@ def command(
             extras=extras,
             start=start,
             own=own,
-            asked=answers is not None,
+            asked=count,
         )
     result = {
         "path": str(out),
@@ -165,7 +166,9 @@ def command(
     }
     agreement = 100 * manifest.metrics["agreement_on_transfer_set"]
     source = (
-        f"substitute from {count} answers" if answers else f"{len(own)} networks folded into one on {count} pictures"
+        f"substitute from {count} answers"
+        if count
+        else f"{len(own)} networks folded into one on {len(data.images)} pictures"
     )
     text = [f"{out}: {source}, agrees on {agreement:.1f} % of them"]
     emit("distill", result, text, as_json=as_json)

@@ -53,6 +53,11 @@ class ScoredSet:
     classes: tuple[str, ...]
     sha256: tuple[str, ...] = ()
 
+    @classmethod
+    def empty(cls, size: tuple[int, int], classes: tuple[str, ...]) -> ScoredSet:
+        """No answers yet, of pictures of `size` (height, width)."""
+        return cls(np.empty((0, *size, 3), np.uint8), np.empty((0, len(classes)), np.float32), classes)
+
     def labels_only(self) -> ScoredSet:
         """The same pictures as if the oracle had told its best class and nothing else: scores of 0 and 1."""
         best = np.eye(len(self.classes), dtype=np.float32)[self.scores.argmax(axis=1)]

@@ -44,9 +44,9 @@ def distill(
     """The student that `teaching` makes of the answers; see there for the parts of the recipe.
 
     `start`: a network of `arch` and these classes to go on from, itself unchanged, instead of a new one. `own`: such
-    networks that did not come from the answers; with `teaching.echo` the student hears them as it hears students. With
-    `teaching.students` the progress reports of all trainings follow each other. Beside `checkpoint` finished networks
-    are kept until all is done.
+    networks that did not come from the answers; with `teaching.echo` the student hears them as it hears students (see
+    `completed()`, too). With `teaching.students` the progress reports of all trainings follow each other. Beside
+    `checkpoint` finished networks are kept until all is done.
     """
     teaching, extras = teaching or Teaching(), extras or Extras()
     total = recipe.epochs * (teaching.students + 1)
@@ -72,8 +72,8 @@ def epochs_for(answers: int, batch: int = Recipe.batch) -> int:
 
 
 def echo_for(answers: int) -> float:
-    """How much networks of one's own count beside so many answers: the more is known, the less."""
-    return min(2.0, 1000 / max(1, answers))
+    """How much networks of one's own count beside so many answers: the more is known, the less, and of many nothing."""
+    return min(1.0, 1000 / max(1, answers)) if answers < MANY else 0.0
 
 
 def moves_for(answers: int) -> str:
@@ -81,9 +81,9 @@ def moves_for(answers: int) -> str:
     return "all" if answers < MANY else "plain"
 
 
-def steady_for(answers: int) -> float:
+def steady_for(answers: int, *, echoing: bool = False) -> float:
     """`Teaching.steady` of a new network for so many answers: with few, mostly photos, noise in training helps."""
-    return 0.0 if answers < MANY else 0.6
+    return 0.6 if answers >= MANY else 0.3 if echoing else 0.0
 
 
 def _identity(

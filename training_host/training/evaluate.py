@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -24,12 +22,3 @@ def predict(
             logits = model(to_batch(torch.from_numpy(images[start : start + batch]), device.name))
             parts.append(torch.softmax(logits.float(), dim=1).cpu().numpy())
     return np.concatenate(parts).astype(np.float32)
-
-
-def geometric_mean(votes: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-    """One answer of several networks, scores (n, classes) each: the softmax of their mean logarithms.
-
-    An ensemble in logits; scores below 1e-7, noise in float32, count as that.
-    """
-    logarithms = np.mean([np.log(np.maximum(scores, 1e-7)) for scores in votes], axis=0)
-    return torch.softmax(torch.from_numpy(logarithms), dim=1).numpy().astype(np.float32)

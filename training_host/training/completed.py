@@ -1,0 +1,48 @@
+"""Networks of one's own answer for what nobody asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from training_host.data.arrays import ScoredSet
+from training_host.training.device import Device
+from training_host.training.evaluate import predict
+from training_host.training.teaching import least_score
+
+_LEAST = 1e-7
+"""Scores are float32: below it their logarithms are noise."""
+
+
+def completed(
+    answers: ScoredSet, pool: npt.NDArray[np.uint8] | None, own: Sequence[nn.Module], device: Device
+) -> ScoredSet:
+    """The oracle's answers and, behind them, what `own` say to every picture of `pool` that is not among them.
+
+    `pool` uint8 (m, height, width, 3). Own networks are told as coarsely as the oracle: what it would round away is
+    zero. Without answers (n = 0) all of the pool is theirs.
+    """
+    if pool is None or not own:
+        return answers
+    asked = {picture.tobytes() for picture in answers.images}
+    others = pool[[picture.tobytes() not in asked for picture in pool]]
+    if not len(others):
+        return answers
+    scores = geometric_mean([predict(network, others, device) for network in own])
+    if len(answers.scores):
+        scores[scores < least_score(answers.scores)] = 0
+    images, told = np.concatenate([answers.images, others]), np.concatenate([answers.scores, scores])
+    return ScoredSet(images, told, answers.classes)
+
+
+def geometric_mean(votes: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """One answer of several networks, scores (n, classes) each: their mean logarithms, scaled to a sum of 1.
+
+    An ensemble in logits: nearer to a victim than the mean of the scores, ADR 10.
+    """
+    logarithms = np.mean([np.log(np.maximum(scores, _LEAST)) for scores in votes], axis=0)
+    scores = np.exp(logarithms)
+    return np.asarray(scores / scores.sum(axis=1, keepdims=True), dtype=np.float32)
