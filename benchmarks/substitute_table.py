@@ -47,7 +47,7 @@ def draw(path: Path, results: Sequence[Mapping[str, Any]], references: Mapping[i
     panels = figure.subplots(1, len(SETS))
     for panel, name in zip(panels, SETS, strict=True):
         for kind in dict.fromkeys(r["kind"] for r in results):
-            own = [(r["budget"], r["sets"][name]["l2"]) for r in results if r["kind"] == kind]
+            own = [(r["budget"], r["sets"][name]["l2"]) for r in results if r["kind"] == kind and r["budget"]]
             budgets = sorted({budget for budget, _ in own})
             if len(budgets) < 2 and kind not in ("magpie", "plain KL"):
                 continue  # the ablation stands in the table

@@ -28,7 +28,7 @@ from training_host.training.evaluate import predict
 from training_host.training.loop import EpochReport, Recipe
 from training_host.training.ranks import our_ranks
 from training_host.training.supervised import train_classifier
-from training_host.training.teaching import Teaching
+from training_host.training.teaching import Teaching, loss_for
 from training_host.watermarks.krc import KrcMark, KrcSettings
 from training_host.watermarks.self_test import self_test
 
@@ -150,7 +150,8 @@ def distill_job(
     begun = _network_of(start, arch, transfer.classes) if start else None
     networks = [_network_of(path, arch, transfer.classes) for path in own]
     make_folder(out)
-    device, teaching, extras = best_device(), teaching or Teaching(), extras or Extras()
+    device, extras = best_device(), extras or Extras()
+    teaching = teaching or Teaching(loss_for(transfer.scores))
     model = distill(
         arch,
         transfer,

@@ -89,11 +89,15 @@ def test_the_owners_and_the_adversarys_journey(host: Host, work: Path):
     manifest = load_manifest(work / "begun").provenance
     assert manifest["own"] == [load_manifest(work / n).onnx_sha256 for n in ("other", "victim")]
     assert manifest["started_from"] == manifest["own"][0]
-    assert manifest["teaching"]["echo"] == 2 and manifest["teaching"]["moves"] == "all"
+    taught = manifest["teaching"]
+    assert (taught["echo"], taught["moves"], taught["loss"]) == (1, "all", "log-scores")
     code, folded, _ = host("distill", "--out", work / "folded", *options, *heard)
     assert code == 0 and folded["queries"] == 0 and 0 <= folded["agreement_on_transfer_set"] <= 1
     manifest = load_manifest(work / "folded").provenance
-    assert manifest["started_from"] == manifest["own"][0] and manifest["teaching"]["echo"] == 1
+    assert manifest["started_from"] is None and manifest["pool"] == begun["pool"]
+    assert manifest["teaching"]["echo"] == 1 and manifest["teaching"]["steady"] == 0.3
+    code, hard, _ = host("distill", work / "night.tar", "--out", work / "hard", "--hard", "--budget", 40, *options)
+    assert code == 0 and load_manifest(work / "hard").provenance["teaching"]["loss"] == "kl"
     code, _, error = host("distill", "--out", work / "nothing", *options, *heard[:4])
     assert code == 2 and "fold" in error["message"] and not (work / "nothing").exists()
     line = ("distill", work / "night.tar", "--out", work / "no", "--arch", "recycleme", "--start", work / "other")
