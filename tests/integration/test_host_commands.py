@@ -96,7 +96,7 @@ def test_the_owners_and_the_adversarys_journey(host: Host, work: Path):
     manifest = load_manifest(work / "folded").provenance
     assert manifest["started_from"] is None and manifest["pool"] == begun["pool"]
     assert manifest["teaching"]["echo"] == 1 and manifest["teaching"]["steady"] == 0.3
-    code, hard, _ = host("distill", work / "night.tar", "--out", work / "hard", "--hard", "--budget", 40, *options)
+    code, _, _ = host("distill", work / "night.tar", "--out", work / "hard", "--hard", "--budget", 40, *options)
     assert code == 0 and load_manifest(work / "hard").provenance["teaching"]["loss"] == "kl"
     code, _, error = host("distill", "--out", work / "nothing", *options, *heard[:4])
     assert code == 2 and "fold" in error["message"] and not (work / "nothing").exists()

@@ -13,9 +13,10 @@ from tests.support_nets import GLANCE, glance, glance_known
 from tests.unit.test_training import CLASSES, CPU, coloured_set, weights
 from training_host.data.arrays import ScoredSet
 from training_host.data.unasked import Extras
+from training_host.nets.layers import without_dropout
 from training_host.training.augment import recoloured, to_batch
 from training_host.training.average import running_average
-from training_host.training.distill import distill, epochs_for
+from training_host.training.distill import distill, echo_for, epochs_for, steady_for
 from training_host.training.evaluate import predict
 from training_host.training.kept import Kept
 from training_host.training.lesson import Lesson, _echo
@@ -68,15 +69,24 @@ def test_below_what_an_oracle_tells_logarithms_are_not_asked_for():
 
 @pytest.mark.parametrize(
     ("digits", "least", "loss"),
-    [(None, 1e-7, "log-scores"), (3, 1e-3, "log-scores"), (2, 1e-2, "kl"), (0, 1, "kl")],
+    [(None, 1e-7, "log-scores"), (6, 1e-6, "log-scores"), (2, 1e-2, "log-scores"), (1, 0.1, "kl"), (0, 1, "kl")],
 )
 def test_the_loss_follows_from_how_finely_an_oracle_tells_its_scores(digits: int | None, least: float, loss: str):
-    scores = torch.softmax(2 * torch.randn(500, 5, generator=torch.Generator().manual_seed(1)), dim=1).numpy()
+    scores = torch.softmax(3 * torch.randn(5000, 5, generator=torch.Generator().manual_seed(1)), dim=1).numpy()
     scores[0] = [1 - 4e-9, 1e-9, 1e-9, 1e-9, 1e-9]
     told = scores if digits is None else scores.round(digits)
     assert least_score(told) == pytest.approx(least)
     assert loss_for(told) == loss
-    assert loss_for(np.where(scores == scores.max(axis=1, keepdims=True), scores, 0)) == "kl", "a defence: top 1"
+
+
+@pytest.mark.parametrize("kept", [1, 2, 3])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_an_oracle_of_a_few_best_classes_tells_nothing_about_the_others(kept: int, scaled: bool):
+    scores = torch.softmax(2 * torch.randn(500, 5, generator=torch.Generator().manual_seed(1)), dim=1).numpy()
+    border = np.sort(scores, axis=1)[:, [-kept]]
+    told = np.where(scores >= border, scores, 0)
+    assert loss_for(told / told.sum(axis=1, keepdims=True) if scaled else told) == "kl"
+    assert loss_for(scores[:0]) == "kl", "no answers, no small scores"
 
 
 def test_mixed_views_are_plain_faded_and_cut_in_the_promised_numbers():
@@ -289,3 +299,22 @@ def test_recoloured_pictures_keep_their_shapes_and_stay_in_range():
 @pytest.mark.parametrize(("answers", "epochs"), [(10, 2000), (64, 2000), (500, 286), (2000, 65), (10_000, 60)])
 def test_few_answers_are_repeated_until_there_were_enough_steps(answers: int, epochs: int):
     assert epochs_for(answers) == epochs
+
+
+@pytest.mark.parametrize(
+    ("answers", "echo", "alone", "echoing"),
+    [(0, 1, 0, 0.3), (500, 1, 0, 0.3), (2000, 0.5, 0, 0.3), (5000, 0, 0.6, 0.6)],
+)
+def test_own_networks_count_the_less_the_more_answers_there_are(
+    answers: int, echo: float, alone: float, echoing: float
+):
+    assert echo_for(answers) == echo
+    assert (steady_for(answers), steady_for(answers, echoing=True)) == (alone, echoing)
+
+
+def test_without_dropout_every_unit_speaks_and_afterwards_it_is_back():
+    model = nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 4), nn.Sequential(nn.Dropout(0.2))).train()
+    with pytest.raises(KeyboardInterrupt), without_dropout(model):
+        assert torch.equal(model[0](torch.ones(50)), torch.ones(50))
+        raise KeyboardInterrupt
+    assert [m.p for m in model.modules() if isinstance(m, nn.Dropout)] == [0.5, 0.2]

@@ -11,9 +11,10 @@ import torch.nn.functional as nn_functional
 
 LOSSES = ("kl", "kl+l2", "log-scores")
 MOVES = ("all", "plain", "none")
-_LEAST_SCORE, _FINE = 1e-7, 2e-3
-"""Scores are float32: below the first their logarithms are noise. An oracle that tells smaller ones than the second
-tells enough of them for logarithms."""
+_LEAST_SCORE, _FINE = 1e-7, 0.02
+"""Scores are float32: below the first their logarithms are noise. Rounded to two decimals they still helped, ADR 11."""
+_GRAIN, _UNDERFLOW = 0.01, 0.05
+"""How far multiples of a power of ten may be off in float32; share of zeros that a sure network tells by itself."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,15 @@ def least_score(scores: npt.NDArray[np.float32]) -> float:
 
 
 def loss_for(scores: npt.NDArray[np.float32]) -> str:
-    """`Teaching.loss` for such answers: logarithms need scores that are told finely, and of all classes."""
-    return "log-scores" if least_score(scores) <= _FINE and (scores > 0).mean() > 0.5 else "kl"
+    """`Teaching.loss` for such answers (n, classes): logarithms need scores that are told finely, and of all classes.
+
+    Zeros may come from rounding to two decimals or more; those of a few best classes only would be taken for knowledge.
+    """
+    least = least_score(scores)
+    whole = scores / least
+    rounded = bool((np.abs(whole - np.rint(whole)) < _GRAIN).all())
+    told = rounded or (scores == 0).mean() < _UNDERFLOW
+    return "log-scores" if told and least <= _FINE else "kl"
 
 
 def mixed_views(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
