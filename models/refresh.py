@@ -1,7 +1,7 @@
-"""Take the small artefacts of a finished demo into this folder: python models/refresh.py demo-run
+"""Take the small artefacts of a finished demo into this folder: python models/refresh.py demo-run [--same-victim]
 
-And have a thief mark the stolen victim as their own, for the dispute in docs/tour-a-claim.md: `overwritten/`. Done
-rarely: the history keeps every version.
+And have a thief mark the stolen victim as their own, for the dispute in docs/tour-a-claim.md: `overwritten/`. With
+`--same-victim` that stays as it is: for a demo that only distilled anew. Done rarely: the history keeps every version.
 """
 
 from __future__ import annotations
@@ -37,9 +37,13 @@ RecycleMe network ({arch}), 12 classes of rendered waste, {accuracy:.1f} % right
 EPOCHS = 8
 
 
-def refresh(run: Path) -> None:
+def refresh(run: Path, *, same_victim: bool = False) -> None:
     """Copy models, manifests, claim, commitment and carriers, and write a card for each model."""
     result = json.loads((run / "demo.json").read_text())
+    before = json.loads((HERE / "results.json").read_text()) if same_victim else {}
+    ours = {HERE / "victim" / "model.onnx": run / "victim" / "model.onnx", HERE / "claim.json": run / "claim.json"}
+    if same_victim and any(old.read_bytes() != new.read_bytes() for old, new in ours.items()):
+        raise SystemExit(f"{run} has another victim: run without --same-victim")
     for name, model in result["models"].items():
         folder = HERE / name
         shutil.rmtree(folder, ignore_errors=True)
@@ -56,7 +60,9 @@ def refresh(run: Path) -> None:
     for file in ("claim.json", "carriers.tar", "owner.commitment.json"):
         shutil.copyfile(run / file, HERE / file)
     kept = {key: result[key] for key in ("made_at", "machine", "plan", "models", "scores", "verdicts", "seconds")}
-    kept["overwriting"] = overwrite(run, result["plan"]["arch"])
+    # a demo that went on with a finished victim did not take the time of a whole one
+    again = {key: before[key] for key in ("seconds", "overwriting")} if same_victim else {}
+    kept = {**kept, **(again or {"overwriting": overwrite(run, result["plan"]["arch"])})}
     (HERE / "results.json").write_text(json.dumps(kept, indent=2) + "\n")
 
 
@@ -114,4 +120,4 @@ def _agent(*arguments: object) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    refresh(Path(sys.argv[1]))
+    refresh(Path(sys.argv[1]), same_victim="--same-victim" in sys.argv)
