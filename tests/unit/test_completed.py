@@ -57,10 +57,17 @@ def test_without_answers_all_of_the_pool_is_theirs(own: list[nn.Module]):
 
 
 def test_own_networks_do_not_tell_what_the_oracle_rounds_away(own: list[nn.Module]):
-    asked = answers(POOL[:20], digits=1)
-    joined = completed(asked, POOL, own, CPU)
-    assert least_score(joined.scores) >= least_score(asked.scores) == pytest.approx(0.1)
-    assert loss_for(joined.scores) == "kl"
+    asked = answers(POOL[:20], digits=2)
+    joined, fine = completed(asked, POOL, own, CPU), completed(answers(POOL[:20]), POOL, own, CPU)
+    assert least_score(joined.scores) >= least_score(asked.scores) == pytest.approx(0.01)
+    kept = joined.scores[20:] > 0
+    assert np.array_equal(joined.scores[20:][kept], fine.scores[20:][kept])
+
+
+def test_an_oracle_of_labels_does_not_silence_own_networks(own: list[nn.Module]):
+    joined = completed(answers(POOL[:20]).labels_only(), POOL, own, CPU)
+    assert joined.scores[20:].sum(axis=1) == pytest.approx(1, abs=1e-5)
+    assert loss_for(joined.scores[:20]) == "kl"
 
 
 def test_the_geometric_mean_is_the_softmax_of_mean_logits():

@@ -11,10 +11,7 @@ from torch import nn
 from training_host.data.arrays import ScoredSet
 from training_host.training.device import Device
 from training_host.training.evaluate import predict
-from training_host.training.teaching import least_score
-
-_LEAST = 1e-7
-"""Scores are float32: below it their logarithms are noise."""
+from training_host.training.teaching import LEAST_SCORE, least_score, loss_for
 
 
 def completed(
@@ -22,8 +19,8 @@ def completed(
 ) -> ScoredSet:
     """The oracle's answers and, behind them, what `own` say to every picture of `pool` that is not among them.
 
-    `pool` uint8 (m, height, width, 3). Own networks are told as coarsely as the oracle: what it would round away is
-    zero. Without answers (n = 0) all of the pool is theirs.
+    `pool` uint8 (m, height, width, 3). Where logarithms are learnt own networks are told as coarsely as the
+    oracle: what it would round away is zero. Without answers (n = 0) all of the pool is theirs.
     """
     if pool is None or not own:
         return answers
@@ -32,7 +29,7 @@ def completed(
     if not len(others):
         return answers
     scores = geometric_mean([predict(network, others, device) for network in own])
-    if len(answers.scores):
+    if loss_for(answers.scores) == "log-scores":
         scores[scores < least_score(answers.scores)] = 0
     images, told = np.concatenate([answers.images, others]), np.concatenate([answers.scores, scores])
     return ScoredSet(images, told, answers.classes)
@@ -41,8 +38,8 @@ def completed(
 def geometric_mean(votes: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
     """One answer of several networks, scores (n, classes) each: their mean logarithms, scaled to a sum of 1.
 
-    An ensemble in logits: nearer to a victim than the mean of the scores, ADR 10.
+    An ensemble in logits: nearer to a victim than the mean of the scores, ADR 11.
     """
-    logarithms = np.mean([np.log(np.maximum(scores, _LEAST)) for scores in votes], axis=0)
+    logarithms = np.mean([np.log(np.maximum(scores, LEAST_SCORE)) for scores in votes], axis=0)
     scores = np.exp(logarithms)
     return np.asarray(scores / scores.sum(axis=1, keepdims=True), dtype=np.float32)

@@ -11,7 +11,7 @@ import torch.nn.functional as nn_functional
 
 LOSSES = ("kl", "kl+l2", "log-scores")
 MOVES = ("all", "plain", "none")
-_LEAST_SCORE, _FINE = 1e-7, 0.02
+LEAST_SCORE, _FINE = 1e-7, 0.02
 """Scores are float32: below the first their logarithms are noise. Rounded to two decimals they still helped, ADR 11."""
 _GRAIN, _UNDERFLOW = 0.01, 0.05
 """How far multiples of a power of ten may be off in float32; share of zeros that a sure network tells by itself."""
@@ -53,7 +53,7 @@ class Teaching:
             raise ValueError("truth, students and echo are not negative")
 
 
-def loss_to_scores(logits: torch.Tensor, scores: torch.Tensor, loss: str, least: float = _LEAST_SCORE) -> torch.Tensor:
+def loss_to_scores(logits: torch.Tensor, scores: torch.Tensor, loss: str, least: float = LEAST_SCORE) -> torch.Tensor:
     """Mean loss of float logits (n, classes) against scores (n, classes); `least` is added before taking logarithms."""
     log_scores = nn_functional.log_softmax(logits, dim=1)
     if loss == "log-scores":
@@ -68,7 +68,7 @@ def loss_to_scores(logits: torch.Tensor, scores: torch.Tensor, loss: str, least:
 def least_score(scores: npt.NDArray[np.float32]) -> float:
     """The smallest score that these answers (n, classes) tell, above zero: how finely the oracle rounds."""
     told = scores[scores > 0]
-    return float(max(told.min(initial=1.0), _LEAST_SCORE))
+    return float(max(told.min(initial=1.0), LEAST_SCORE))
 
 
 def loss_for(scores: npt.NDArray[np.float32]) -> str:
