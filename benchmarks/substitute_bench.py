@@ -30,6 +30,7 @@ from training_host.data.unasked import Extras
 from training_host.data.variants import derive, foreign
 from training_host.nets.build import build_net
 from training_host.removal.subject import digest_of
+from training_host.training.committee import committee
 from training_host.training.completed import completed
 from training_host.training.device import best_device
 from training_host.training.distill import distill, echo_for, moves_for, steady_for
@@ -131,9 +132,8 @@ class Bench:
 
     def _student(self, name: str, data: ScoredSet, owner: nn.Module, victim: int) -> nn.Module:
         kind, count, device = KINDS[name], len(data.images), best_device()
-        own = [self.network(seed) for seed in OWN] if kind.own else []
-        if own:
-            data = completed(data, self.train.images, own, device)
+        own = committee([self.network(seed) for seed in OWN] if kind.own else [], data, device)
+        data = completed(data, self.train.images, own, device)
         steps = np.interp(np.log(max(1, count)), np.log((500, 2000, 10_000)), kind.steps)
         epochs = max(1, round(float(steps) / max(1, len(data.images) // 64)))
         if name in PEERS:

@@ -21,6 +21,7 @@ from training_host.data.arrays import LabelledSet, ScoredSet, load_labelled
 from training_host.data.sources import HELD_OUT, TRAIN, class_names, find_pictures
 from training_host.data.unasked import Extras
 from training_host.export.quantize import to_int8
+from training_host.training.committee import committee
 from training_host.training.completed import completed
 from training_host.training.device import best_device
 from training_host.training.distill import distill
@@ -148,7 +149,9 @@ def distill_job(
     architecture or other classes.
     """
     begun = _network_of(start, arch, transfer.classes) if start else None
-    networks = [_network_of(path, arch, transfer.classes) for path in own]
+    queries = len(transfer.images) if asked is None else asked
+    answers = ScoredSet(transfer.images[:queries], transfer.scores[:queries], transfer.classes)
+    networks = _committee_of(own, arch, answers)
     make_folder(out)
     device, extras = best_device(), extras or Extras()
     teaching = teaching or Teaching(loss_for(transfer.scores))
@@ -165,7 +168,6 @@ def distill_job(
         progress=progress,
     )
     our_ranks().part_company()
-    queries = len(transfer.images) if asked is None else asked
     told = slice(queries or None)
     scores = predict(model, transfer.images[told], device)
     agreement = float((scores.argmax(axis=1) == transfer.scores[told].argmax(axis=1)).mean())
@@ -185,12 +187,15 @@ def distill_job(
 
 
 def with_own_answers(answers: ScoredSet, extras: Extras, own: Sequence[Path], arch: str) -> ScoredSet:
-    """The answers, completed by model folders `own`; see `completed`.
+    """The answers, completed by model folders `own`; see `committee`, `completed`.
 
     Raises `RefusedModel` (65) where one is of another architecture or other classes.
     """
-    networks = [_network_of(path, arch, answers.classes) for path in own]
-    return completed(answers, extras.pool, networks, best_device())
+    return completed(answers, extras.pool, _committee_of(own, arch, answers), best_device())
+
+
+def _committee_of(own: Sequence[Path], arch: str, answers: ScoredSet) -> list[nn.Module]:
+    return committee([_network_of(path, arch, answers.classes) for path in own], answers, best_device())
 
 
 def int8_job(model: Path, images: np.ndarray, out: Path) -> Manifest:

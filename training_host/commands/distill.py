@@ -60,7 +60,7 @@ from training_host.training.teaching import LOSSES, Teaching, loss_for
     type=click.FloatRange(min=0),
     default=None,
     help="Weight of what students and own networks say to changed and mixed pictures; without any, of its own running "
-    "average. [default: 1 with --students; with --own at most 1, the less the more answers; else 0]",
+    f"average. [default: 1 with --students, and with --own below {MANY} answers; else 0]",
 )
 @click.option(
     "--truth",

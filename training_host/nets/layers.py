@@ -80,12 +80,12 @@ def conv_filters(model: nn.Module) -> list[Filters]:
 
 
 @contextlib.contextmanager
-def listening(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, torch.Tensor]]:
-    """What `modules` answered in the latest forward pass, by module, with gradients."""
+def listening(modules: Sequence[nn.Module], *, inputs: bool = False) -> Iterator[dict[nn.Module, torch.Tensor]]:
+    """What `modules` answered in the latest forward pass, or what they were given, by module, with gradients."""
     heard: dict[nn.Module, torch.Tensor] = {}
 
-    def hear(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
-        heard[module] = output
+    def hear(module: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        heard[module] = given[0] if inputs else output
 
     handles = [module.register_forward_hook(hear) for module in modules]
     try:

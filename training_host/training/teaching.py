@@ -57,8 +57,8 @@ def loss_to_scores(logits: torch.Tensor, scores: torch.Tensor, loss: str, least:
     """Mean loss of float logits (n, classes) against scores (n, classes); `least` is added before taking logarithms."""
     log_scores = nn_functional.log_softmax(logits, dim=1)
     if loss == "log-scores":
-        said, wanted = ((s + least).log() for s in (log_scores.exp(), scores))
-        return 0.5 * (_centred(said) - _centred(wanted)).square().sum(dim=1).mean()
+        said, wanted = (centred_logs(s, least) for s in (log_scores.exp(), scores))
+        return 0.5 * (said - wanted).square().sum(dim=1).mean()
     divergence = nn_functional.kl_div(log_scores, scores, reduction="batchmean")
     if loss == "kl":
         return divergence
@@ -105,5 +105,7 @@ def mixed_views(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor
     return out
 
 
-def _centred(values: torch.Tensor) -> torch.Tensor:
-    return values - values.mean(dim=1, keepdim=True)
+def centred_logs(scores: torch.Tensor, least: float = LEAST_SCORE) -> torch.Tensor:
+    """Logarithms of scores (n, classes), `least` added before, each row with a mean of 0: logits, for fine scores."""
+    logs = (scores + least).log()
+    return logs - logs.mean(dim=1, keepdim=True)
