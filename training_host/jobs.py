@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from training_host.data.sources import HELD_OUT, TRAIN, class_names, find_pictur
 from training_host.data.unasked import Extras
 from training_host.export.quantize import to_int8
 from training_host.training.committee import committee
-from training_host.training.completed import completed
 from training_host.training.device import best_device
 from training_host.training.distill import distill
 from training_host.training.evaluate import predict
@@ -129,6 +128,24 @@ def _network_of(folder: Path, arch: str, classes: tuple[str, ...]) -> nn.Module:
     return network
 
 
+@dataclass(frozen=True)
+class Own:
+    """Networks of one's own, as one where answers corrected them, and the hashes of their ONNX files."""
+
+    networks: Sequence[nn.Module] = ()
+    hashes: Sequence[str] = ()
+
+
+def open_own(folders: Sequence[Path], arch: str, answers: ScoredSet) -> Own:
+    """Model folders that answers correct, see `committee`.
+
+    Raises `RefusedModel` (65) where one is of another architecture or other classes.
+    """
+    networks = [_network_of(folder, arch, answers.classes) for folder in folders]
+    hashes = [load_manifest(folder).onnx_sha256 for folder in folders]
+    return Own(committee(networks, answers, best_device()), hashes)
+
+
 def distill_job(
     transfer: ScoredSet,
     arch: str,
@@ -140,20 +157,17 @@ def distill_job(
     teaching: Teaching | None = None,
     extras: Extras | None = None,
     start: Path | None = None,
-    own: Sequence[Path] = (),
+    own: Own | None = None,
     asked: int | None = None,
 ) -> Manifest:
     """Train a substitute from collected answers and write its folder; only the first `asked` are the oracle's.
 
-    `start`, `own`: model folders, see `distill`. Raises `RefusedModel` (65) where one is of another
-    architecture or other classes.
+    `start`: a model folder, see `distill`. Raises `RefusedModel` (65) where it is of another architecture or other
+    classes.
     """
     begun = _network_of(start, arch, transfer.classes) if start else None
-    queries = len(transfer.images) if asked is None else asked
-    answers = ScoredSet(transfer.images[:queries], transfer.scores[:queries], transfer.classes)
-    networks = _committee_of(own, arch, answers)
     make_folder(out)
-    device, extras = best_device(), extras or Extras()
+    device, extras, own = best_device(), extras or Extras(), own or Own()
     teaching = teaching or Teaching(loss_for(transfer.scores))
     model = distill(
         arch,
@@ -163,11 +177,12 @@ def distill_job(
         teaching=teaching,
         extras=extras,
         start=begun,
-        own=networks,
+        own=own.networks,
         checkpoint=out / CHECKPOINT,
         progress=progress,
     )
     our_ranks().part_company()
+    queries = len(transfer.images) if asked is None else asked
     told = slice(queries or None)
     scores = predict(model, transfer.images[told], device)
     agreement = float((scores.argmax(axis=1) == transfer.scores[told].argmax(axis=1)).mean())
@@ -179,23 +194,11 @@ def distill_job(
         "answers": "labels" if np.isin(transfer.scores[told], (0, 1)).all() else "scores",
         "labels": 0 if extras.labels is None else int((extras.labels >= 0).sum()),
         "started_from": load_manifest(start).onnx_sha256 if start else None,
-        "own": [load_manifest(path).onnx_sha256 for path in own],
+        "own": list(own.hashes),
         "pool": 0 if extras.pool is None else len(extras.pool),
     }
     metrics = {"agreement_on_transfer_set": round(agreement, 4)}
     return save_model(out, model, arch, transfer.classes, spec, provenance=provenance, metrics=metrics)
-
-
-def with_own_answers(answers: ScoredSet, extras: Extras, own: Sequence[Path], arch: str) -> ScoredSet:
-    """The answers, completed by model folders `own`; see `committee`, `completed`.
-
-    Raises `RefusedModel` (65) where one is of another architecture or other classes.
-    """
-    return completed(answers, extras.pool, _committee_of(own, arch, answers), best_device())
-
-
-def _committee_of(own: Sequence[Path], arch: str, answers: ScoredSet) -> list[nn.Module]:
-    return committee([_network_of(path, arch, answers.classes) for path in own], answers, best_device())
 
 
 def int8_job(model: Path, images: np.ndarray, out: Path) -> Manifest:

@@ -13,8 +13,10 @@ from training_host.commands.options import arch_option, json_option, seed_option
 from training_host.data.arrays import ScoredSet, load_transfer_sets
 from training_host.data.pool import list_pool
 from training_host.data.unasked import extras_of
-from training_host.jobs import distill_job, open_output, with_own_answers
+from training_host.jobs import distill_job, open_output, open_own
 from training_host.output import epochs_bar
+from training_host.training.completed import completed
+from training_host.training.device import best_device
 from training_host.training.distill import LEAST_EPOCHS, LEAST_STEPS, MANY, echo_for, epochs_for, moves_for, steady_for
 from training_host.training.loop import Recipe
 from training_host.training.teaching import LOSSES, Teaching, loss_for
@@ -40,7 +42,7 @@ from training_host.training.teaching import LOSSES, Teaching, loss_for
     multiple=True,
     type=click.Path(path_type=Path, exists=True),
     help="Model folder of a network of your own, made from true labels (`train`); may be repeated. The substitute "
-    "learns their mean for what was not asked of --pool, and for changed pictures.",
+    "learns what they say, corrected by the answers, to what was not asked of --pool and to changed pictures.",
 )
 @click.option(
     "--loss",
@@ -131,7 +133,8 @@ def command(
     if answers is None:
         answers = ScoredSet.empty(spec.size, classes)
     answers = answers.labels_only() if hard else answers
-    data = with_own_answers(answers, extras, own, arch)
+    networks = open_own(own, arch, answers)
+    data = completed(answers, extras.pool, networks.networks, best_device())
     count = len(answers.images)
     if echo is None:
         echo = 1.0 if students else echo_for(count) if own else 0.0
@@ -153,7 +156,7 @@ def command(
             teaching=teaching,
             extras=extras,
             start=start,
-            own=own,
+            own=networks,
             asked=count,
         )
     result = {
