@@ -107,9 +107,8 @@ def test_mixed_views_are_plain_faded_and_cut_in_the_promised_numbers():
         Teaching(),
         Teaching(loss="log-scores", moves="none"),
         Teaching(loss="kl+l2", echo=1.0),
-        Teaching(loss="log-scores", steady=0.5, students=2, echo=1.0),
         Teaching(steady=0.5),
-        Teaching(steady=0.5, students=2, echo=1.0, truth=0.5),
+        Teaching(loss="log-scores", steady=0.5, students=2, echo=1.0, truth=0.5),
     ],
     ids=repr,
 )
