@@ -84,6 +84,18 @@ def test_an_answer_does_not_depend_on_what_else_is_in_the_batch(own: list[nn.Mod
     assert said.mean(dim=1).numpy() == pytest.approx(0, abs=1e-4)
 
 
+def test_of_too_many_answers_the_first_ones_are_learnt(
+    own: list[nn.Module], oracle: nn.Module, monkeypatch: pytest.MonkeyPatch
+):
+    told = answers(oracle)
+    few = Committee(own, ScoredSet(told.images[:30], told.scores[:30], CLASSES), CPU)
+    everything = Committee(own, told, CPU)
+    monkeypatch.setattr("training_host.training.committee.MOST", 30)
+    first = Committee(own, told, CPU)
+    assert torch.allclose(first.weights, few.weights, atol=1e-5)
+    assert not torch.allclose(first.weights, everything.weights, atol=1e-3)
+
+
 def test_oracles_that_own_networks_repeat_need_no_correction(own: list[nn.Module]):
     mean = geometric_mean([predict(network, ASKED, CPU) for network in own])
     together = Committee(own, ScoredSet(ASKED, mean, CLASSES), CPU)
