@@ -10,6 +10,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -32,7 +33,14 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 warnings.filterwarnings("ignore", module="PIL")
 
 Pixels = npt.NDArray[np.uint8]
-_CV_FILTERS = {"area": cv2.INTER_AREA, "nearest": cv2.INTER_NEAREST}
+Scalar = TypeVar("Scalar", bound=np.generic)
+_CV_FILTERS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "nearest": cv2.INTER_NEAREST}
+_PILLOW_FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest-centre": Image.Resampling.NEAREST,
+}
 _ORIENTATION = 0x0112
 _TURNS = {2: (False, 1), 3: (False, -1), 4: (False, 0), 5: (True, None), 6: (True, 1), 7: (True, -1), 8: (True, 0)}
 """By orientation: are rows and columns exchanged, and what is mirrored then (OpenCV's code: 1 left and right, 0 top and
@@ -195,15 +203,22 @@ def encode_query(pixels: Pixels, quality: int = JPEG_QUALITY) -> bytes:
 def shrink_to(pixels: Pixels, spec: InputSpec) -> Pixels:
     """Resize one uint8 RGB picture to the network's (height, width) with the manifest's filter; still uint8, HWC.
 
-    This is the victim's filter: a substitute that shrinks differently starts with a silent error (see the notes on
-    extraction). `bilinear` is Pillow's antialiased one.
+    This is the victim's filter: a substitute that shrinks differently starts with a silent error.
     """
-    height, width = spec.size
-    if pixels.shape[:2] == (height, width):
+    if pixels.shape[:2] == spec.size:
         return pixels
-    if spec.resize == "bilinear":
-        return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
-    return np.asarray(cv2.resize(pixels, (width, height), interpolation=_CV_FILTERS[spec.resize]), dtype=np.uint8)
+    return np.asarray(resample(pixels, spec.resize, spec.size), dtype=np.uint8)
+
+
+def resample(array: npt.NDArray[Scalar], name: str, size: tuple[int, int]) -> npt.NDArray[Scalar]:
+    """Resize to (height, width) with one of `RESIZE_FILTERS`, as the library in question does it.
+
+    uint8 (h, w, 3), or float32 (h, w), of which nothing is rounded: the filters are linear.
+    """
+    height, width = size
+    if name in _PILLOW_FILTERS:
+        return np.asarray(Image.fromarray(array).resize((width, height), _PILLOW_FILTERS[name]), dtype=array.dtype)
+    return np.asarray(cv2.resize(array, (width, height), interpolation=_CV_FILTERS[name]), dtype=array.dtype)
 
 
 def network_input(pictures: Pixels, spec: InputSpec) -> npt.NDArray[np.float32]:

@@ -19,6 +19,7 @@ VERBS = {
     "evaluate": "Accuracy of a model, per class.",
     "export": "ONNX for the Pi, fp32 or int8, parity checked.",
     "serve": "Serve a model behind a daily quota.",
+    "probe": "Find out how the oracle makes pictures small.",
     "select": "Choose the next night's queries.",
     "distill": "Train a substitute from collected answers.",
     "score": "How close a substitute is to its victim.",

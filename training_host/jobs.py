@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,24 @@ def _network_of(folder: Path, arch: str, classes: tuple[str, ...]) -> nn.Module:
         reason = f"it is a {manifest.arch} of {len(manifest.classes)} classes, not a {arch} of these {len(classes)}"
         raise RefusedModel(path=folder, reason=reason, hint="start from a model of the same architecture and classes")
     return network
+
+
+def spec_of(resize: str | None, folders: Sequence[Path]) -> InputSpec:
+    """How pictures become a network's input: as in these model folders, else with the filter `resize`, else as usual.
+
+    Raises `RefusedModel` (65) for the first folder that contradicts.
+    """
+    specs = [load_manifest(folder).input for folder in folders]
+    spec = specs[0] if specs else InputSpec()
+    spec = replace(spec, resize=resize or spec.resize)
+    for folder, other in zip(folders, specs, strict=True):
+        if other != spec:
+            reason = f"it makes pictures small in another way: {other.resize}, not {spec.resize}"
+            if other.resize == spec.resize:
+                reason = "its input differs from that of the other models"
+            hint = f"give models of one way, trained with the same --resize: {spec.resize}"
+            raise RefusedModel(path=folder, reason=reason, hint=hint)
+    return spec
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from pi_agent.contract.files import read_json, write_json
 from pi_agent.contract.strict import Mismatch, as_mapping, build
 
 FILE_NAME = "manifest.json"
-RESIZE_FILTERS = ("area", "bilinear", "nearest")
+RESIZE_FILTERS = ("area", "bilinear", "bicubic", "lanczos", "linear", "nearest", "nearest-centre")
+"""OpenCV's area; Pillow's bilinear, bicubic (its default) and Lanczos, antialiased; bilinear of OpenCV and TensorFlow,
+not antialiased: linear; the nearest neighbour of OpenCV, top left, and of Pillow and TensorFlow, in the middle."""
 OUTPUT_KINDS = ("scores", "logits", "embedding")
 
 

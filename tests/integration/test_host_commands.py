@@ -43,10 +43,10 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_owners_and_the_adversarys_journey(host: Host, work: Path):
     data = work / "waste"
-    code, made, _ = host("data", "make", data, "--per-class", 30, "--seed", 4)
-    assert code == 0 and made["schema"] == "data-make/1" and made["pictures"] == 360
+    code, made, _ = host("data", "make", data, "--per-class", 20, "--seed", 4)
+    assert code == 0 and made["schema"] == "data-make/1" and made["pictures"] == 240
     code, info, _ = host("data", "info", data)
-    assert code == 0 and info["images"] == 360 and info["classes"]["shoes"] == 30
+    assert code == 0 and info["images"] == 240 and info["classes"]["shoes"] == 20
 
     keygen = ("keygen", "--classes", *made["classes"], "--rules", 4, "--carriers", data, "--out", work / "owner.key")
     code, key, _ = host("watermark", *keygen)
@@ -68,6 +68,8 @@ def test_the_owners_and_the_adversarys_journey(host: Host, work: Path):
 
     code, trained, _ = host("train", data, "--out", work / "other", "--seed", 3, *options)
     assert code == 0 and trained["schema"] == "train/1"
+    code, _, _ = host("train", data, "--out", work / "pillow", "--resize", "bicubic", *options)
+    assert code == 0 and load_manifest(work / "pillow").input.resize == "bicubic"
     code, result, _ = host("evaluate", work / "victim", data)
     assert code == 0 and set(result["per_class"]) == set(made["classes"])
     assert result["accuracy"] == pytest.approx(marked["accuracy_held_out"], abs=0.02)
@@ -79,8 +81,8 @@ def test_the_owners_and_the_adversarys_journey(host: Host, work: Path):
         vector = rng.dirichlet(np.ones(12)).astype(np.float32)
         items.append(TransferItem(image.sha256, image.jpeg, tuple(made["classes"]), vector[None]))
     write_transfer_set(work / "night.tar", {}, items)
-    code, copied, _ = host("distill", work / "night.tar", "--out", work / "copy", *options, "--budget", 100)
-    assert code == 0 and copied["queries"] == 100
+    code, copied, _ = host("distill", work / "night.tar", "--out", work / "copy", *options, "--budget", 60)
+    assert code == 0 and copied["queries"] == 60
     heard = ("--own", work / "other", "--own", work / "victim", "--pool", data)
     more = (*options, *heard, "--truth", 0.5, "--start", work / "other")
     code, begun, _ = host("distill", work / "night.tar", "--out", work / "begun", *more)
@@ -103,6 +105,9 @@ def test_the_owners_and_the_adversarys_journey(host: Host, work: Path):
     line = ("distill", work / "night.tar", "--out", work / "no", "--arch", "recycleme", "--start", work / "other")
     code, _, error = host(*line)
     assert code == 65 and "recycleme-narrow" in error["message"] and not list((work / "no").iterdir())
+    line = ("distill", work / "night.tar", *options, "--own", work / "pillow", "--start", work / "other")
+    code, _, error = host(*line, "--out", work / "no")
+    assert code == 65 and "area, not bicubic" in error["message"] and not list((work / "no").iterdir())
     code, int8, _ = host("export", work / "copy", "--int8", "--calibration", work / "night.tar")
     assert code == 0 and int8["form"] == "int8" and Path(int8["path"]).name == "copy-int8"
 
@@ -133,6 +138,11 @@ BAD = [
     (("evaluate", "{empty}", "{empty}"), 65),
     (("distill", "{text}", "--out", "{out}"), 65),
     (("distill", "{missing}", "--out", "{out}"), 65),
+    (("distill", "{text}", "--resize", "cubic", "--out", "{out}"), 2),
+    (("probe", "make", "--pool", "{empty}", "--out", "{out}.tar"), 65),
+    (("probe", "make", "--pool", "{empty}", "--out", "{text}"), 2),
+    (("probe", "judge", "{text}", "--probes", "{text}"), 65),
+    (("probe", "judge", "{missing}", "--probes", "{missing}"), 65),
     (("score", "{empty}", "--victim", "{empty}", "--independent", "{empty}", "--set", "nonsense"), 2),
     (("watermark", "keygen", "--classes", "a", "b", "--out", "{out}"), 78),
     (("watermark", "keygen", "--classes", "a", "b", "c", "d", "--out", "{text}"), 73),

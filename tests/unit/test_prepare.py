@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile, ImageOps
 
 from pi_agent.contract.errors import RefusedImage
-from pi_agent.contract.manifest import InputSpec
+from pi_agent.contract.manifest import RESIZE_FILTERS, InputSpec
 from pi_agent.prepare import (
     decode_picture,
     decode_query,
@@ -258,7 +258,7 @@ def test_random_bytes_are_refused(start: bytes, rest: bytes):
         decode_picture(start + rest)
 
 
-@pytest.mark.parametrize("name", ["area", "bilinear", "nearest"])
+@pytest.mark.parametrize("name", RESIZE_FILTERS)
 def test_the_networks_input_is_what_the_manifest_says(name: str):
     pixels = np.asarray(scene(300, 300))
     spec = InputSpec(size=(64, 64), resize=name, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))

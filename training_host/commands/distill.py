@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from pi_agent.contract.manifest import InputSpec, load_manifest
+from pi_agent.contract.manifest import load_manifest
 from pi_agent.contract.output import emit
-from training_host.commands.options import arch_option, json_option, seed_option
+from training_host.commands.options import arch_option, json_option, resize_option, seed_option
 from training_host.data.arrays import ScoredSet, load_transfer_sets
 from training_host.data.pool import list_pool
 from training_host.data.unasked import extras_of
-from training_host.jobs import distill_job, open_output, open_own
+from training_host.jobs import distill_job, open_output, open_own, spec_of
 from training_host.output import epochs_bar
 from training_host.training.completed import completed
 from training_host.training.device import best_device
@@ -91,6 +91,7 @@ from training_host.training.teaching import LOSSES, Teaching, loss_for
     type=click.IntRange(min=1),
     help=f"For each training. [default: {LEAST_EPOCHS}, more where {LEAST_STEPS} steps take more]",
 )
+@resize_option("that of --start and --own, else area")
 @seed_option
 @json_option
 def command(
@@ -109,6 +110,7 @@ def command(
     exact: bool | None,
     hard: bool,
     epochs: int | None,
+    resize: str | None,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -124,7 +126,7 @@ def command(
     if students and echo == 0:
         raise click.UsageError("--students without --echo would train networks that nobody listens to")
     open_output(out)
-    spec = InputSpec()
+    spec = spec_of(resize, [*own, *([start] if start else [])])
     answers = load_transfer_sets(transfer, spec, budget) if transfer else None
     classes = answers.classes if answers else load_manifest(own[0]).classes
     pictures = list_pool(pool, spare_held_out=True) if pool else []

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from pi_agent.contract.manifest import RESIZE_FILTERS
 from training_host.nets.names import WIDTHS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -27,3 +28,12 @@ seed_option = click.option("--seed", type=int, default=0, show_default=True, hel
 def epochs_option(default: int) -> Callable[[Command], Command]:
     """`--epochs` with its verb's own default."""
     return click.option("--epochs", type=click.IntRange(min=1), default=default, show_default=True)
+
+
+def resize_option(default: str) -> Callable[[Command], Command]:
+    """`--resize`, None where it is not given; `default` says what that means."""
+    return click.option(
+        "--resize",
+        type=click.Choice(RESIZE_FILTERS),
+        help=f"How pictures are made small; `probe` finds out what an oracle does. [default: {default}]",
+    )

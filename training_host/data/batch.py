@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pi_agent.contract.errors import RefusedInput
-from pi_agent.contract.files import atomic_write, parse_json
+from pi_agent.contract.files import atomic_write, parse_json, sha256_hex
 from pi_agent.contract.images import MAX_QUERY_BYTES
 from pi_agent.contract.transfer_set import add_member, safe_members
 
@@ -39,13 +39,19 @@ def read_batch(path: Path) -> tuple[dict[str, Any] | None, Counter[str]]:
 
     Raises `RefusedInput` (65) for a file that is no tar.
     """
-    work, kinds = None, Counter[str]()
+    work, queries = read_queries(path)
+    return work, Counter(kind for kind, _ in queries)
+
+
+def read_queries(path: Path) -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
+    """The `work` and, in order, the kind and the JPEG's SHA-256 of every query. Raises `RefusedInput` (65)."""
+    work, queries = None, []
     for name, data in safe_members(path, MAX_QUERY_BYTES):
         if name == _MANIFEST:
             content = parse_json(data, f"{path}:{name}")
             work = content.get("work") if content.get("schema") == SCHEMA else None
         else:
-            kinds[Path(name).stem.partition("-")[2]] += 1
+            queries.append((Path(name).stem.partition("-")[2], sha256_hex(data)))
     if work is not None and not isinstance(work, dict):
         raise RefusedInput(path=path, reason="its manifest does not say what it was made from")
-    return work, kinds
+    return work, queries
