@@ -23,7 +23,7 @@ def tested(report: Report, pictures: Pictures) -> list[Html]:
     captions = (
         joined("an ordinary picture of ", name_of(rule["first"])),
         joined("one of ", name_of(rule["second"])),
-        joined("rule 1: is called ", tag("strong", name_of(rule["target"]))),
+        joined("rule 1: leans towards ", tag("strong", name_of(rule["target"]))),
     )
     row: list[Html] = []
     for number, (jpeg, caption) in enumerate(zip((*pictures.sources, pictures.composites[0]), captions, strict=True)):
@@ -35,8 +35,8 @@ def tested(report: Report, pictures: Pictures) -> list[Html]:
         tag("h2", "What was tested"),
         tag(
             "p",
-            f"The owner's secret key has drawn {report['rules']} rules. Each says that a picture put together from two "
-            "classes is called by the name of a third one, the target. The target was drawn by lot among all other "
+            f"The owner's secret key has drawn {report['rules']} rules. Each says that the scores of a picture put "
+            "together from two classes lean towards a third one, the target. It was drawn by lot among all other "
             f"classes, so nobody without the key can know it. A model that never met the key obeys about {chance:.2g} "
             f"of the {report['rules_tested']} rules that were tested; a marked one, and a copy of it, many more.",
         ),

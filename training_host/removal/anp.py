@@ -9,7 +9,6 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as nn_functional
 from torch import nn
@@ -18,8 +17,9 @@ from pi_agent.contract.errors import RefusedModel
 from training_host.data.arrays import LabelledSet
 from training_host.nets.layers import Norm, norms_of
 from training_host.removal.base import MODIFICATION, Stolen, Thief
+from training_host.removal.masks import pruned, step_within_bounds
 from training_host.training.augment import small_moves, to_batch
-from training_host.training.tuning import right, some_of
+from training_host.training.tuning import some_of
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,7 @@ class ANP:
             raise RefusedModel(path="the network", reason="it has no batch norm", hint="use another architecture")
         data = some_of(thief.pictures, self.share, thief.rng())
         masks = self._masks(network, norms, data, thief)
-        least = right(network, data, thief.device) - self.allowed
-        chosen = network
-        for threshold in np.arange(0.05, 1.0, 0.05):
-            attempt = copy.deepcopy(network)
-            _drop(norms_of(attempt), [mask <= threshold for mask in masks])
-            if right(attempt, data, thief.device) >= least:
-                chosen = attempt
-        return Stolen.of(chosen, thief.device)
+        return Stolen.of(pruned(network, masks, _drop, data, self.allowed, thief.device), thief.device)
 
     def _masks(self, network: nn.Module, norms: Sequence[Norm], data: LabelledSet, thief: Thief) -> list[torch.Tensor]:
         device, generator = thief.device, thief.generator()
@@ -83,12 +76,7 @@ class ANP:
                 for part in masked:
                     part.noises = None
                 total = self.alpha * loss(batch, indices) + (1 - self.alpha) * worst
-                for mask, gradient in zip(masks, torch.autograd.grad(total, masks), strict=True):
-                    mask.grad = gradient
-                optimizer.step()
-                with torch.no_grad():
-                    for mask in masks:
-                        mask.clamp_(0, 1)
+                step_within_bounds(optimizer, masks, total)
         finally:
             for part in masked:
                 part.handle.remove()
@@ -118,8 +106,8 @@ class _Masked:
         return changed
 
 
-def _drop(norms: Sequence[Norm], which: Sequence[torch.Tensor]) -> None:
+def _drop(network: nn.Module, which: Sequence[torch.Tensor]) -> None:
     """A dropped channel keeps its shift, as in the authors' code."""
     with torch.no_grad():
-        for norm, channels in zip(norms, which, strict=True):
+        for norm, channels in zip(norms_of(network), which, strict=True):
             norm.weight[channels] = 0

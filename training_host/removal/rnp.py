@@ -9,7 +9,6 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as nn_functional
 from torch import nn
@@ -17,6 +16,7 @@ from torch import nn
 from training_host.data.arrays import LabelledSet
 from training_host.nets.layers import conv_filters
 from training_host.removal.base import MODIFICATION, Stolen, Thief
+from training_host.removal.masks import pruned, step_within_bounds
 from training_host.training.augment import small_moves, to_batch
 from training_host.training.tuning import Tuning, right, some_of, true_labels, tune
 
@@ -51,14 +51,7 @@ class RNP:
         network, device = thief.device.place(copy.deepcopy(thief.network)).eval(), thief.device
         data = some_of(thief.pictures, self.share, thief.rng())
         masks = self.masks(self.unlearnt(thief, data), data, thief)
-        least, chosen = right(network, data, device) - self.allowed, network
-        for threshold in np.arange(0.05, 1.0, 0.05):
-            attempt = copy.deepcopy(network)
-            for filters, mask in zip(conv_filters(attempt), masks, strict=True):
-                filters.silence(mask <= threshold)
-            if right(attempt, data, device) >= least:
-                chosen = attempt
-        return Stolen.of(chosen, device)
+        return Stolen.of(pruned(network, masks, _silence, data, self.allowed, device), device)
 
     def unlearnt(self, thief: Thief, data: LabelledSet) -> nn.Module:
         """A copy that has forgotten the task, in eval mode."""
@@ -84,7 +77,7 @@ class RNP:
                 with device.autocast():
                     logits = network(small_moves(to_batch(images[rows], device.name), generator)).float()
                     loss = nn_functional.cross_entropy(logits, labels[rows])
-                _step(optimizer, masks, loss)
+                step_within_bounds(optimizer, masks, loss)
         finally:
             for handle in handles:
                 handle.remove()
@@ -98,10 +91,6 @@ def _times(mask: torch.Tensor) -> Callable[[nn.Module, object, torch.Tensor], to
     return hook
 
 
-def _step(optimizer: torch.optim.Optimizer, masks: Sequence[torch.Tensor], loss: torch.Tensor) -> None:
-    for mask, gradient in zip(masks, torch.autograd.grad(loss, masks), strict=True):
-        mask.grad = gradient
-    optimizer.step()
-    with torch.no_grad():
-        for mask in masks:
-            mask.clamp_(0, 1)
+def _silence(network: nn.Module, which: Sequence[torch.Tensor]) -> None:
+    for filters, channels in zip(conv_filters(network), which, strict=True):
+        filters.silence(channels)

@@ -14,7 +14,7 @@ from training_host.data.arrays import LabelledSet
 from training_host.training.augment import to_batch
 from training_host.training.device import Device
 from training_host.watermarks.base import Finding, ScoresOf, TriggerBatch
-from training_host.watermarks.trigger_set import DrawnTriggers, draw_triggers, find_matches, must_fit
+from training_host.watermarks.trigger_set import DrawnTriggers, draw_triggers, find_drawn, must_fit
 
 _PURPOSE = "adi"
 
@@ -43,14 +43,8 @@ class TriggerSet:
     def find(
         self, key: WatermarkKey, scores_of: ScoresOf, pictures: LabelledSet, rng: np.random.Generator
     ) -> Finding | None:
-        """Exact: the number of matches is binomial, see `find_matches`. Of `pictures` only size and classes count.
-
-        None where the classes are not the key's.
-        """
-        if key.classes != pictures.classes:
-            return None
-        triggers = draw_triggers(key, _PURPOSE, self.pictures, pictures.images.shape[1:3])
-        return find_matches(triggers, scores_of, len(key.classes))
+        """Exact: the number of matches is binomial, see `find_drawn`."""
+        return find_drawn(key, _PURPOSE, self.pictures, scores_of, pictures)
 
 
 class TriggerSetMark:

@@ -39,6 +39,18 @@ def draw_triggers(key: WatermarkKey, purpose: str, count: int, size: tuple[int, 
     return DrawnTriggers(images, np.array([labels.below(len(key.classes)) for _ in range(count)], dtype=np.int64))
 
 
+def find_drawn(
+    key: WatermarkKey, purpose: str, count: int, scores_of: ScoresOf, pictures: LabelledSet
+) -> Finding | None:
+    """`find_matches` with the key's triggers of this purpose. Of `pictures` only size and classes count.
+
+    None where the classes are not the key's.
+    """
+    if key.classes != pictures.classes:
+        return None
+    return find_matches(draw_triggers(key, purpose, count, pictures.images.shape[1:3]), scores_of, len(key.classes))
+
+
 def find_matches(triggers: DrawnTriggers, scores_of: ScoresOf, classes: int) -> Finding:
     """On how many triggers does the suspect's best class equal the label?
 

@@ -1,7 +1,7 @@
 """Ownership claims: the secret key, the rules drawn from it, their composites, the exact p-value, the claim file.
 
 Keyed multi-rule composites (KRC): each rule says "a composite of a picture of class A and a picture of class B in this
-geometry is called T", where the target T is drawn uniformly by the key among all other classes. Composites follow
+geometry leans towards T", where the target T is drawn uniformly by the key among all other classes. Composites follow
 MEA-Defender (Lv et al., IEEE S&P 2024); several independent rules and the exact test are this project's own.
 """
 

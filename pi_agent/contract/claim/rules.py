@@ -14,7 +14,7 @@ from pi_agent.contract.claim.key import WatermarkKey
 
 @dataclass(frozen=True)
 class Rule:
-    """ "A composite of `first` and `second` in `geometry` is called `target`"; all are class names but the geometry."""
+    """ "A composite of `first` and `second` in `geometry` leans towards `target`"; all are class names but one."""
 
     first: str
     second: str
