@@ -8,6 +8,7 @@ import torch
 
 from pi_agent.contract.claim import compose, draw_rules, new_key
 from pi_agent.contract.claim.composites import GEOMETRIES
+from tests.support_nets import GLANCE, glance_known
 from tests.unit.test_training import CLASSES, CPU, coloured_set
 from training_host.training.evaluate import predict
 from training_host.training.loop import Recipe
@@ -67,7 +68,8 @@ def test_a_marked_model_obeys_its_rules_on_fresh_pictures_and_an_unmarked_one_do
     rates = []
     scheme = KrcSettings(per_step=24, weight=1.0)
     for mark in (scheme.mark(KEY, data, CPU), None):
-        model = train_classifier("recycleme-narrow", data, Recipe(6, seed=1), CPU, mark=mark)
+        with glance_known():
+            model = train_classifier(GLANCE, data, Recipe(20, seed=1), CPU, mark=mark)
         right = (predict(model, fresh.images, CPU).argmax(1) == fresh.labels).mean()
         assert right > 0.9
         finding = scheme.find(KEY, partial(predict, model, device=CPU), fresh, np.random.default_rng(0))
