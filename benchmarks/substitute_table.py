@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 
 AIMS = {500: (25, 20, 15), 2000: (45, 40, 30), 10000: (70, 65, 50)}
 SETS = ("standard", "augmented", "other")
+DRAWN = ("magpie", "plain KL", "ART KnockoffNets", "ART CopycatCNN")
+"""The ablation stands in the table."""
 
 
 def rows_of(results: Sequence[Mapping[str, Any]], references: Mapping[int, Any]) -> list[tuple[str, str, str]]:
@@ -46,11 +48,9 @@ def draw(path: Path, results: Sequence[Mapping[str, Any]], references: Mapping[i
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     panels = figure.subplots(1, len(SETS))
     for panel, name in zip(panels, SETS, strict=True):
-        for kind in dict.fromkeys(r["kind"] for r in results):
+        for kind in (k for k in DRAWN if any(r["kind"] == k for r in results)):
             own = [(r["budget"], r["sets"][name]["l2"]) for r in results if r["kind"] == kind and r["budget"]]
             budgets = sorted({budget for budget, _ in own})
-            if len(budgets) < 2 and kind not in ("magpie", "plain KL"):
-                continue  # the ablation stands in the table
             means = [np.mean([l2 for b, l2 in own if b == budget]) for budget in budgets]
             (line,) = panel.plot(budgets, means, "o-", label=kind, linewidth=2.5 if kind == "magpie" else 1.2)
             panel.plot(*zip(*own, strict=True), ".", color=line.get_color(), markersize=4)
