@@ -184,9 +184,10 @@ def main() -> None:
         distances = told["scores"][0][0].distances
         near = sorted(distances.values())
         counts = {kind: [sum(v.filter == name for v in some) for some in each] for kind, each in told.items()}
-        wrong = sum(v.filter not in (name, None) for each in told.values() for some in each for v in some)
+        wrong = {k: [sum(v.filter not in (name, None) for v in some) for some in each] for k, each in told.items()}
         shown = ", ".join(f"{kind} {a} of {PICTURES // AT_ONCE} / {b} of {PICTURES}" for kind, (a, b) in counts.items())
-        rows.append((f"victim: {name}", f"found: {shown}; wrong {wrong}", f"L2 {near[0]:.3f}, next {near[1]:.3f}"))
+        false = ", ".join(f"{kind} {a} / {b}" for kind, (a, b) in wrong.items() if a or b) or "none"
+        rows.append((f"victim: {name}", f"found: {shown}; wrong: {false}", f"L2 {near[0]:.3f}, next {near[1]:.3f}"))
         figures[name] = {"found": counts, "wrong": wrong, "distances": distances}
     for name in SUBSTITUTES:
         costs = bench.costs(name)

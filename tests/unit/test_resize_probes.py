@@ -123,8 +123,25 @@ def test_labels_alone_tell_filters_that_are_far_apart(batch: Path, tmp_path: Pat
     model, small = load_predictor(VICTIM), InputSpec(resize="nearest")
     best = lambda x: np.eye(12)[model.scores_of(shrink_to(x, small)[None])[0].argmax()]  # noqa: E731
     verdict = judge_probes(batch, [answered(batch, tmp_path / "n.tar", best)])
-    assert verdict.distances["nearest"] == 0
-    assert verdict.filter in ("nearest", None)
+    apart = sorted(verdict.distances.values())[1]
+    assert verdict.distances["nearest"] == 0 and apart >= np.sqrt(2) / 2 - 1e-6
+    assert verdict.filter == "nearest"
+
+
+def test_one_label_that_changed_tells_nothing(batch: Path, tmp_path: Path):
+    """All labels are the same but those of one picture's probes for all filters but one."""
+    each, seen = len(RESIZE_FILTERS) + 1, iter(range(99))
+
+    def say(x: np.ndarray) -> list[float]:
+        group, kind = divmod(next(seen), each)
+        return [0.0, 1.0] if group == 0 and kind > 1 else [1.0, 0.0]
+
+    one = [(name[7:-4], jpeg) for name, jpeg in queries(batch)][:each]
+    other = [(kind, jpeg + bytes(extra)) for extra in range(4) for kind, jpeg in one]  # bytes behind a JPEG's end
+    write_batch(tmp_path / "b.tar", other)
+    verdict = judge_probes(tmp_path / "b.tar", [answered(tmp_path / "b.tar", tmp_path / "n.tar", say)])
+    assert verdict.pictures == 4 and verdict.ranking[0] == "area" and verdict.distances["area"] == 0
+    assert verdict.filter is None
 
 
 def test_a_picture_counts_once_all_its_probes_are_answered(batch: Path, tmp_path: Path):
