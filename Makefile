@@ -10,8 +10,9 @@ export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 demo: $(VENV)/installed
 	$(BIN)/train-host demo --out demo-run
 
+# Three processes on two cores: tests with servers and quota windows wait a good deal.
 test: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
 
 # The agent's tests with the real arm64 wheels on an emulated Raspberry Pi; skipped with a reason where that cannot be.
 test-pi: $(VENV)/installed
