@@ -209,6 +209,7 @@ def distill_job(
         "teaching": asdict(teaching),
         "device": device.describe(),
         "queries": queries,
+        "weighted": transfer.weights is not None,
         "answers": "labels" if np.isin(transfer.scores[told], (0, 1)).all() else "scores",
         "labels": 0 if extras.labels is None else int((extras.labels >= 0).sum()),
         "started_from": load_manifest(start).onnx_sha256 if start else None,

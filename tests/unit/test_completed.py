@@ -1,6 +1,7 @@
 """Own networks answer for what nobody asked, as coarsely as the oracle."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,6 +44,13 @@ def test_answers_come_first_and_stay_and_every_other_picture_gets_what_the_netwo
     assert np.array_equal(joined.images[7:], rest)
     said = geometric_mean([predict(network, rest, CPU) for network in own])
     assert joined.scores[7:] == pytest.approx(said) and joined.scores.dtype == np.float32
+
+
+def test_what_networks_say_counts_as_much_as_an_exact_answer(own: list[nn.Module]):
+    asked = replace(answers(POOL[:3]), weights=np.array([0.2, 0.4, 0.6], np.float32))
+    assert completed(asked, POOL, own, CPU).weights.tolist() == [*asked.weights.tolist(), *[1] * 37]
+    assert completed(asked, None, own, CPU).weights is asked.weights
+    assert completed(answers(POOL[:3]), POOL, own, CPU).weights is None
 
 
 def test_nothing_is_added_where_there_is_nothing_to_add(own: list[nn.Module]):

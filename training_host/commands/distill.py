@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -87,6 +88,12 @@ from training_host.training.teaching import LOSSES, Teaching, loss_for
     "--hard", is_flag=True, help="Use the best class of every answer only, as an oracle of labels would tell."
 )
 @click.option(
+    "--weighted/--alike",
+    default=True,
+    help="Answers of a noisy oracle count more where a picture was asked more often, or all alike. "
+    "[default: weighted; where answers carry no noise they count alike anyway]",
+)
+@click.option(
     "--epochs",
     type=click.IntRange(min=1),
     help=f"For each training. [default: {LEAST_EPOCHS}, more where {LEAST_STEPS} steps take more]",
@@ -109,6 +116,7 @@ def command(
     steady: float | None,
     exact: bool | None,
     hard: bool,
+    weighted: bool,
     epochs: int | None,
     resize: str | None,
     seed: int,
@@ -135,6 +143,7 @@ def command(
     if answers is None:
         answers = ScoredSet.empty(spec.size, classes)
     answers = answers.labels_only() if hard else answers
+    answers = answers if weighted else replace(answers, weights=None)
     networks = open_own(own, arch, answers)
     data = completed(answers, extras.pool, networks.networks, best_device())
     count = len(answers.images)

@@ -17,6 +17,7 @@ from pi_agent.contract.errors import RefusedInput
 from pi_agent.contract.manifest import InputSpec
 from pi_agent.contract.transfer_set import TransferItem, read_transfer_set
 from pi_agent.prepare import decode_query, prepare_bytes, shrink_to
+from training_host.data.noise import noise_weights
 from training_host.data.sources import Picture
 
 S = TypeVar("S")
@@ -45,13 +46,15 @@ class LabelledSet:
 class ScoredSet:
     """A transfer set as arrays: `images` uint8 (n, height, width, 3), `scores` float32 (n, classes).
 
-    `sha256`: of the query JPEGs, where they come from files.
+    `sha256`: of the query JPEGs, where they come from files. `weights`: float32 (n,), see `noise_weights`; None where
+    all answers count alike.
     """
 
     images: npt.NDArray[np.uint8]
     scores: npt.NDArray[np.float32]
     classes: tuple[str, ...]
     sha256: tuple[str, ...] = ()
+    weights: npt.NDArray[np.float32] | None = None
 
     @classmethod
     def empty(cls, size: tuple[int, int], classes: tuple[str, ...]) -> ScoredSet:
@@ -105,7 +108,8 @@ def load_transfer_sets(paths: Sequence[Path], spec: InputSpec, budget: int | Non
         raise RefusedInput(path=paths[-1], reason="its classes differ from those of the other transfer sets")
     images = _stack(in_threads(lambda item: shrink_to(decode_query(item.jpeg, item.sha256), spec), chosen), spec)
     hashes = tuple(item.sha256 for item in chosen)
-    return ScoredSet(images, np.stack([item.mean for item in chosen]), classes, hashes)
+    weights = noise_weights([item.vectors for item in chosen])
+    return ScoredSet(images, np.stack([item.mean for item in chosen]), classes, hashes, weights)
 
 
 def in_threads(work: Callable[[S], R], items: Iterable[S]) -> Iterator[R]:

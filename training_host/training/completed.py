@@ -32,7 +32,10 @@ def completed(
     if loss_for(answers.scores) == "log-scores":
         scores[scores < least_score(answers.scores)] = 0
     images, told = np.concatenate([answers.images, others]), np.concatenate([answers.scores, scores])
-    return ScoredSet(images, told, answers.classes)
+    weights = answers.weights
+    if weights is not None:
+        weights = np.concatenate([weights, np.ones(len(others), np.float32)])
+    return ScoredSet(images, told, answers.classes, weights=weights)
 
 
 def geometric_mean(votes: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:

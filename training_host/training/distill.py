@@ -91,7 +91,7 @@ def _identity(
 ) -> str:
     digest = hashlib.sha256(f"{recipe!r} {teaching!r}".encode())
     weights = (tensor.detach().cpu().numpy() for network in networks for tensor in network.state_dict().values())
-    for array in (data.images, data.scores, extras.pool, extras.labels, *weights):
+    for array in (data.images, data.scores, data.weights, extras.pool, extras.labels, *weights):
         if array is not None:
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -133,6 +133,7 @@ class Lesson:
     ) -> Callable[[torch.Tensor, torch.Generator], torch.Tensor]:
         images, device, teaching = torch.from_numpy(self.data.images), self.device.name, self.teaching
         scores, least = torch.from_numpy(self.data.scores).to(device), least_score(self.data.scores)
+        weights = None if self.data.weights is None else torch.from_numpy(self.data.weights).to(device)
         labelled, labels = self._labelled()
         moved = self._moved()
         views_of = self._views(batch) if teaching.echo and teachers else None
@@ -147,7 +148,8 @@ class Lesson:
             if views_of is not None:
                 parts.append(views_of(generator))
             said = list(model(torch.cat(parts)).float().split([len(p) for p in parts]))
-            loss = loss_to_scores(said[0], scores[indices], teaching.loss, least)
+            counts = None if weights is None else weights[indices]
+            loss = loss_to_scores(said[0], scores[indices], teaching.loss, least, counts)
             if labelled is not None and teaching.truth:
                 loss = loss + teaching.truth * nn_functional.cross_entropy(said[1], labels[chosen].to(device))
             if views_of is not None:

@@ -53,16 +53,26 @@ class Teaching:
             raise ValueError("truth, students and echo are not negative")
 
 
-def loss_to_scores(logits: torch.Tensor, scores: torch.Tensor, loss: str, least: float = LEAST_SCORE) -> torch.Tensor:
-    """Mean loss of float logits (n, classes) against scores (n, classes); `least` is added before taking logarithms."""
+def loss_to_scores(
+    logits: torch.Tensor,
+    scores: torch.Tensor,
+    loss: str,
+    least: float = LEAST_SCORE,
+    weights: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Mean loss of float logits (n, classes) against scores (n, classes), each row times its weight (n,), if given.
+
+    `least` is added before taking logarithms.
+    """
     log_scores = nn_functional.log_softmax(logits, dim=1)
     if loss == "log-scores":
         said, wanted = (centred_logs(s, least) for s in (log_scores.exp(), scores))
-        return 0.5 * (said - wanted).square().sum(dim=1).mean()
-    divergence = nn_functional.kl_div(log_scores, scores, reduction="batchmean")
-    if loss == "kl":
-        return divergence
-    return 0.5 * divergence + 0.5 * (log_scores.exp() - scores).square().sum(dim=1).mean()
+        rows = 0.5 * (said - wanted).square().sum(dim=1)
+    else:
+        rows = nn_functional.kl_div(log_scores, scores, reduction="none").sum(dim=1)
+        if loss == "kl+l2":
+            rows = 0.5 * rows + 0.5 * (log_scores.exp() - scores).square().sum(dim=1)
+    return rows.mean() if weights is None else (weights * rows).mean()
 
 
 def least_score(scores: npt.NDArray[np.float32]) -> float:
