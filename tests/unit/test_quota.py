@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import sqlite3
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from pi_agent.contract.errors import CannotCreate, ConfigError
 from pi_agent.contract.windows import Period
+from training_host.server import quota as quota_module
 from training_host.server.quota import Quota, Usage
 
 HOUR = Period(3600)
@@ -143,6 +146,25 @@ def test_processes_on_one_store_never_admit_more_than_the_quota(tmp_path: Path) 
         process.join()
     assert sum(admitted) == 30
     assert Quota(30, HOUR, tmp_path / "quota.db").history() == [Usage("pi", int(START), 30, 20)]
+
+
+def test_a_store_that_another_process_is_just_creating_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite itself does not wait for the lock that write-ahead needs; both processes come to that point at once."""
+    store = tmp_path / "quota.db"
+    connect = partial(sqlite3.connect, store, isolation_level=None, check_same_thread=False)
+    with contextlib.closing(connect()) as other, contextlib.closing(connect(timeout=10)) as mine:
+        other.execute("CREATE TABLE t (x)")
+        other.execute("BEGIN IMMEDIATE")
+        with monkeypatch.context() as patch, pytest.raises(sqlite3.OperationalError, match="locked"):
+            patch.setattr(quota_module, "_BUSY_SECONDS", 0.1)
+            quota_module._write_ahead(mine)
+        timer = threading.Timer(0.3, other.execute, ("COMMIT",))
+        timer.start()
+        quota_module._write_ahead(mine)
+        timer.join()
+        assert mine.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_a_failed_write_admits_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

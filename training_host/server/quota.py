@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from pi_agent.contract.errors import CannotCreate, ConfigError
 from pi_agent.contract.windows import Period, Window
 
 _APPLICATION_ID = 0x4D475154  # "MGQT"
-_BUSY_SECONDS = 10.0
+_BUSY_SECONDS, _RETRY_SECONDS = 10.0, 0.02
 _OTHER_FILE = "give --quota-store a file of its own"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS quota (
@@ -151,6 +152,22 @@ class Quota:
         return Standing(self.limit, max(0, self.limit - counted), window, None)
 
 
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """One sync for a count instead of several; FULL keeps it durable.
+
+    SQLite does not wait for the lock that this takes, whatever the timeout; another process may be doing the same.
+    """
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as exc:
+            if not exc.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
+
+
 def _open(store: Path | None) -> sqlite3.Connection:
     try:
         # One connection for all threads, guarded by the lock; autocommit, so that every transaction is ours.
@@ -165,7 +182,7 @@ def _open(store: Path | None) -> sqlite3.Connection:
         db.execute(_SCHEMA)
         db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         db.execute("COMMIT")
-        db.execute("PRAGMA journal_mode = WAL")  # one sync for a count instead of several; FULL keeps it durable
+        _write_ahead(db)
         return db
     except sqlite3.DatabaseError as exc:
         if getattr(exc, "sqlite_errorname", "").startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
