@@ -83,6 +83,16 @@ def test_a_probe_looks_the_same_through_its_filter_only_and_after_jpeg(pool: Poo
     assert min(change(other) for other in RESIZE_FILTERS if other != name) > 2 * change(name)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("colour", [(0, 0, 255), (255, 255, 255), (0, 0, 0)])
+def test_pure_colours_leave_little_room_or_none_and_break_nothing(colour: tuple[int, int, int]):
+    picture = np.broadcast_to(np.array(colour, np.uint8), (300, 300, 3)).copy()
+    hidden = hide(picture, "area", SIZE, np.random.default_rng(0))
+    small, before = (shrink_to(x, InputSpec()).astype(int) for x in (hidden, picture))
+    assert np.array_equal(hidden, picture) == (colour == (0, 0, 255))
+    assert np.abs(small - before).max() <= 3
+
+
 def test_a_batch_is_a_picture_and_its_probes_and_an_agent_takes_them_as_they_are(pool: Pool, batch: Path):
     kinds = [name[7:-4] for name, _ in queries(batch)]
     assert kinds == [PLAIN, *RESIZE_FILTERS] * 2

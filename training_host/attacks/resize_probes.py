@@ -23,6 +23,8 @@ PLAIN = "plain"
 LOOKED_AT = 64
 """So many pictures of a pool are looked at for some that leave room for a change: white cannot become brighter."""
 _STEPS, _RATE, _SETTLING = 40, 12.0, 60
+_TINY = 1e-9
+"""A picture of pure colours leaves no room for a grey pattern: nothing is divided by nothing."""
 _QUALITY = 100
 """Of the probes' JPEGs: what compression adds is the smallest difference that can be told."""
 
@@ -49,7 +51,7 @@ def hide(picture: Pixels, name: str, size: tuple[int, int], rng: np.random.Gener
     pattern = own.unseen(rng.normal(scale=20, size=(SIDE, SIDE)).astype(np.float32))
     for _ in range(_STEPS):
         gradient = own.unseen(np.sum([other.gradient(pattern) for other in others], axis=0, dtype=np.float32))
-        step = _RATE * gradient / (np.abs(gradient).std() + 1e-9)
+        step = _RATE * gradient / (np.abs(gradient).std() + _TINY)
         pattern = own.unseen(np.clip(pattern + step, lowest, highest))
     for _ in range(_SETTLING):  # alternating projections: unseen, and within what a pixel can be
         pattern = np.clip(own.unseen(pattern), lowest, highest)
@@ -96,6 +98,6 @@ class _Filter:
         return pattern - np.asarray(self._back[0] @ self.seen(pattern) @ self._back[1].T, dtype=np.float32)
 
     def gradient(self, pattern: Field) -> Field:
-        """Of half the logarithm of the energy that is seen."""
+        """Of half the logarithm of the energy that is seen; zero where nothing is."""
         seen = self.seen(pattern)
-        return np.asarray(self._rows.T @ seen @ self._columns / (seen**2).mean(), dtype=np.float32)
+        return np.asarray(self._rows.T @ seen @ self._columns / ((seen**2).mean() + _TINY), dtype=np.float32)
