@@ -31,6 +31,7 @@ HOST = [
     "joblib",
 ]
 DEV = ["pytest", "pytest-xdist", "hypothesis", "httpx", "scipy", "ruff", "mypy", "import-linter", "types-requests"]
+PEERS = ["adversarial-robustness-toolbox==1.20.1", "packaging"]  # which it needs and does not name
 
 setup(
     name="magpie",
@@ -43,7 +44,7 @@ setup(
     packages=find_packages(include=["pi_agent*", "training_host*"]),
     package_data={"training_host.report": ["*.html.j2"]},
     install_requires=AGENT,
-    extras_require={"host": HOST, "dev": HOST + DEV},
+    extras_require={"host": HOST, "dev": HOST + DEV, "peers": PEERS},
     entry_points={
         "console_scripts": ["pi-agent = pi_agent.cli:main", "train-host = training_host.cli:main"],
     },

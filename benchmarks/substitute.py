@@ -7,7 +7,7 @@ Every training is one file in --work as soon as it is there, and the same comman
 what is there. The network is RecycleMe at a quarter of its width: two cores need it. Held-out pictures are never asked
 and never trained with. The adversary has what the victim was trained with, true labels included, as in CSAW ESC 2022,
 and four networks trained from them without a query. ART's two attacks run where
-`pip install adversarial-robustness-toolbox==1.20.1 packaging` was done; without it their rows are missing.
+`pip install -c constraints.txt -e .[peers]` was done; without it their rows are missing.
 """
 
 from __future__ import annotations
