@@ -61,7 +61,7 @@ def main() -> None:
     bench = Bench(given.name, train, held_out, given.epochs, work)
     kinds = given.kinds.split(";") if given.kinds else [k for k in KINDS if k not in PEERS or peers_at_hand()]
     tasks = [(k, int(b), v) for b in given.budgets.split(",") for v in range(given.victims) for k in kinds]
-    run = joblib.Parallel(given.jobs)
+    run = joblib.Parallel(given.jobs, max_nbytes=None)  # or workers get pictures that must not be written to
     if not given.table:
         run(joblib.delayed(bench.network)(seed) for seed in [*range(given.victims), *OWN, REFERENCE])
         run(joblib.delayed(bench.substitute)(*task) for task in tasks)

@@ -165,6 +165,13 @@ def test_command_lines_in_readme_and_tours_are_accepted(line: str) -> None:
     assert not missing, f"{line}: without {missing}"
 
 
+@pytest.mark.parametrize("document", ["README", *TOURS])
+def test_no_command_of_a_document_finds_the_output_of_an_earlier_one(document: str) -> None:
+    lines = command_lines(README if document == "README" else TOURS[document])
+    outputs = [out for line in lines for out in re.findall(r"--out[ =](\S+)", line)]
+    assert len(outputs) == len(set(outputs)), outputs
+
+
 def test_the_table_of_exit_codes_is_complete() -> None:
     table = README.partition("## Exit codes")[2].partition("\n## ")[0]
     codes = [int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)]
