@@ -234,7 +234,8 @@ def slow_suite(diary: str) -> dict[str, Removal]:
 def start(place: Path, out: Path, diary: Path) -> subprocess.Popen[str]:
     """A run of six slow attacks in two processes, in a process group of its own."""
     program = (
-        "import sys\n"
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs inherit it ignored
         "from training_host.cli import main\n"
         "from training_host.removal.suites import SUITES\n"
         "from tests.integration.test_watermark_evaluate import slow_suite\n"
