@@ -131,6 +131,13 @@ def test_a_terminal_gets_no_priorities_though_it_inherited_the_variable(
     assert terminal.getvalue().endswith(" WARNING x: hello\n") and "<" not in terminal.getvalue()
 
 
+@pytest.mark.parametrize("time", ["first", "second"])
+def test_a_key_of_an_earlier_test_is_no_secret_of_the_next(time: str) -> None:
+    assert discreet("round 12345678") == "round 12345678", time
+    never_show("4567")
+    assert discreet("round 12345678") == "round 123[secret]8"
+
+
 @pytest.mark.parametrize("secret", ["0123456789abcdef", 'q"uo\\te', "=x y="])
 def test_a_secret_is_shown_nowhere_even_if_a_server_repeats_it(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
     monkeypatch.setattr(log_module, "_secrets", set())
