@@ -86,3 +86,13 @@ def load_network(folder: Path) -> tuple[nn.Module, Manifest]:
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def open_network(folder: Path, arch: str, classes: tuple[str, ...]) -> nn.Module:
+    """The torch network of a model folder, to go on from. Raises `RefusedModel` (65), also for another architecture or
+    other classes than these."""
+    network, manifest = load_network(folder)
+    if (manifest.arch, manifest.classes) != (arch, classes):
+        reason = f"it is a {manifest.arch} of {len(manifest.classes)} classes, not a {arch} of these {len(classes)}"
+        raise RefusedModel(path=folder, reason=reason, hint="start from a model of the same architecture and classes")
+    return network

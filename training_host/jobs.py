@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from pi_agent.contract.claim import WatermarkKey, draw_rules
 from pi_agent.contract.errors import CannotCreate, RefusedInput, RefusedModel
 from pi_agent.contract.files import make_folder
 from pi_agent.contract.manifest import FILE_NAME, InputSpec, Manifest, load_manifest
 from pi_agent.contract.metrics import accuracy
-from training_host.artifacts import load_network, save_model, save_variant
+from training_host.artifacts import open_network, save_model, save_variant
 from training_host.data.arrays import LabelledSet, ScoredSet, load_labelled
 from training_host.data.sources import HELD_OUT, TRAIN, class_names, find_pictures
 from training_host.data.unasked import Extras
 from training_host.export.quantize import to_int8
-from training_host.training.committee import committee
+from training_host.own_networks import Own
 from training_host.training.device import best_device
 from training_host.training.distill import distill
 from training_host.training.evaluate import predict
@@ -79,7 +78,7 @@ def train_job(
 
     `start`: a model folder to go on from. Raises `RefusedModel` (65) where it is of another architecture or classes.
     """
-    network = _network_of(start, arch, train.classes) if start else None
+    network = open_network(start, arch, train.classes) if start else None
     make_folder(out)
     device, settings = best_device(), settings or KrcSettings()
     provenance: dict[str, Any] = {"recipe": asdict(recipe), "device": device.describe(), "pictures": len(train)}
@@ -120,14 +119,6 @@ def train_job(
     return save_model(out, model, arch, train.classes, spec or InputSpec(), provenance=provenance, metrics=metrics)
 
 
-def _network_of(folder: Path, arch: str, classes: tuple[str, ...]) -> nn.Module:
-    network, manifest = load_network(folder)
-    if (manifest.arch, manifest.classes) != (arch, classes):
-        reason = f"it is a {manifest.arch} of {len(manifest.classes)} classes, not a {arch} of these {len(classes)}"
-        raise RefusedModel(path=folder, reason=reason, hint="start from a model of the same architecture and classes")
-    return network
-
-
 def spec_of(resize: str | None, folders: Sequence[Path]) -> InputSpec:
     """How pictures become a network's input: as in these model folders, else with the filter `resize`, else as usual.
 
@@ -144,24 +135,6 @@ def spec_of(resize: str | None, folders: Sequence[Path]) -> InputSpec:
             hint = f"give models of one way, trained with the same --resize: {spec.resize}"
             raise RefusedModel(path=folder, reason=reason, hint=hint)
     return spec
-
-
-@dataclass(frozen=True)
-class Own:
-    """Networks of one's own, as one where answers corrected them, and the hashes of their ONNX files."""
-
-    networks: Sequence[nn.Module] = ()
-    hashes: Sequence[str] = ()
-
-
-def open_own(folders: Sequence[Path], arch: str, answers: ScoredSet) -> Own:
-    """Model folders that answers correct, see `committee`.
-
-    Raises `RefusedModel` (65) where one is of another architecture or other classes.
-    """
-    networks = [_network_of(folder, arch, answers.classes) for folder in folders]
-    hashes = [load_manifest(folder).onnx_sha256 for folder in folders]
-    return Own(committee(networks, answers, best_device()), hashes)
 
 
 def distill_job(
@@ -183,7 +156,7 @@ def distill_job(
     `start`: a model folder, see `distill`. Raises `RefusedModel` (65) where it is of another architecture or other
     classes.
     """
-    begun = _network_of(start, arch, transfer.classes) if start else None
+    begun = open_network(start, arch, transfer.classes) if start else None
     make_folder(out)
     device, extras, own = best_device(), extras or Extras(), own or Own()
     teaching = teaching or Teaching(loss_for(transfer.scores))
@@ -214,6 +187,7 @@ def distill_job(
         "labels": 0 if extras.labels is None else int((extras.labels >= 0).sum()),
         "started_from": load_manifest(start).onnx_sha256 if start else None,
         "own": list(own.hashes),
+        "own_trial": asdict(own.trial) if own.trial else None,
         "pool": 0 if extras.pool is None else len(extras.pool),
     }
     metrics = {"agreement_on_transfer_set": round(agreement, 4)}

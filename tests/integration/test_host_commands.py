@@ -11,9 +11,12 @@ from pi_agent.contract.files import sha256_hex
 from pi_agent.contract.manifest import load_manifest
 from pi_agent.contract.output import run
 from pi_agent.contract.transfer_set import TransferItem, write_transfer_set
-from pi_agent.prepare import prepare_bytes
+from pi_agent.prepare import decode_query, prepare_bytes, shrink_to
+from training_host.artifacts import load_network
 from training_host.cli import VERBS, cli
 from training_host.data.sources import TRAIN, find_pictures
+from training_host.training.device import best_device
+from training_host.training.evaluate import predict
 
 
 class Host:
@@ -99,6 +102,7 @@ def test_the_owners_and_the_adversarys_journey(host: Host, work: Path):
     manifest = load_manifest(work / "folded").provenance
     assert manifest["started_from"] is None and manifest["pool"] == begun["pool"]
     assert manifest["teaching"]["echo"] == 1 and manifest["teaching"]["steady"] == 0.3
+    own_networks_on_trial(host, work, data, options)
     labels = ("--hard", "--alike", "--budget", 40)
     code, _, _ = host("distill", work / "night.tar", "--out", work / "hard", *labels, *options)
     taught = load_manifest(work / "hard").provenance
@@ -125,6 +129,31 @@ def test_the_owners_and_the_adversarys_journey(host: Host, work: Path):
 
     code, _, error = host("train", data, "--out", work / "other", *options)
     assert code == 73 and "already" in error["message"]
+
+
+def own_networks_on_trial(host: Host, work: Path, data: Path, options: tuple) -> None:
+    """A victim that answers as one of them does, and one whose labels have nothing to do with the pictures."""
+    network, manifest = load_network(work / "other")
+    asked = [prepare_bytes(picture.read()) for picture in find_pictures(data)[::2]]
+    pictures = np.stack([shrink_to(decode_query(image.jpeg), manifest.input) for image in asked])
+    same = np.eye(12, dtype=np.float32)[:1].repeat(len(asked), axis=0)
+    names = [load_manifest(work / n).onnx_sha256 for n in ("other", "victim")]
+    for out, answers, heard in (("like", predict(network, pictures, best_device()), True), ("unlike", same, False)):
+        items = [
+            TransferItem(image.sha256, image.jpeg, manifest.classes, vector[None])
+            for image, vector in zip(asked, answers, strict=True)
+        ]
+        write_transfer_set(work / f"{out}.tar", {}, items)
+        line = ("distill", work / f"{out}.tar", *options, "--own", work / "other", "--own", work / "victim")
+        line = (*line, "--pool", data)
+        code, result, _ = host(*line, *(() if heard else ("--epochs", 10)), "--out", work / out)
+        trial, made = result["own_trial"], load_manifest(work / out).provenance
+        assert code == 0 and trial["aside"] == 24 and (trial["own"] <= trial["alone"]) == heard
+        assert made["own"] == (names if heard else []) and made["own_trial"] == trial
+        assert made["teaching"]["echo"] == float(heard)
+    code, result, _ = host(*line, "--echo", 1, "--out", work / "in-any-case")
+    made = load_manifest(work / "in-any-case").provenance
+    assert code == 0 and result["own_trial"] is None and made["own"] == names and made["teaching"]["echo"] == 1
 
 
 def test_the_default_data_is_the_same_for_the_same_seed(host: Host, work: Path):

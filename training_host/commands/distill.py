@@ -14,13 +14,16 @@ from training_host.commands.options import arch_option, json_option, resize_opti
 from training_host.data.arrays import ScoredSet, load_transfer_sets
 from training_host.data.pool import list_pool
 from training_host.data.unasked import extras_of
-from training_host.jobs import distill_job, open_output, open_own, spec_of
+from training_host.jobs import CHECKPOINT, distill_job, open_output, spec_of
 from training_host.output import epochs_bar
+from training_host.own_networks import open_own
 from training_host.training.completed import completed
 from training_host.training.device import best_device
 from training_host.training.distill import LEAST_EPOCHS, LEAST_STEPS, MANY, echo_for, epochs_for, moves_for, steady_for
 from training_host.training.loop import Recipe
 from training_host.training.teaching import LOSSES, Teaching, loss_for
+from training_host.training.trial import LEAST as LEAST_TRIAL
+from training_host.training.trial import Trial, trial_epochs, try_own
 
 
 @click.command(epilog="Example: train-host distill monday.tar tuesday.tar --arch recycleme --out substitute")
@@ -43,7 +46,8 @@ from training_host.training.teaching import LOSSES, Teaching, loss_for
     multiple=True,
     type=click.Path(path_type=Path, exists=True),
     help="Model folder of a network of your own, made from true labels (`train`); may be repeated. The substitute "
-    "learns what they say, corrected by the answers, to what was not asked of --pool and to changed pictures.",
+    "learns what they say, corrected by the answers, to what was not asked of --pool and to changed pictures; unless a "
+    f"trial says that it is better without them (from {LEAST_TRIAL} answers on; not with --echo).",
 )
 @click.option(
     "--loss",
@@ -144,13 +148,21 @@ def command(
         answers = ScoredSet.empty(spec.size, classes)
     answers = answers.labels_only() if hard else answers
     answers = answers if weighted else replace(answers, weights=None)
-    networks = open_own(own, arch, answers)
-    data = completed(answers, extras.pool, networks.networks, best_device())
-    count = len(answers.images)
+    device, count = best_device(), len(answers.images)
+    networks = open_own(own, arch, classes)
+    if own and echo is None and count >= LEAST_TRIAL:
+        short, place = Recipe(epochs or trial_epochs(count), seed=seed), out / CHECKPOINT
+        with epochs_bar(short.epochs, "trying own networks") as show:
+            networks = networks.after(
+                try_own(arch, answers, networks.networks, short, device, extras=extras, checkpoint=place, progress=show)
+            )
+    networks = networks.corrected(answers, device)
+    data = completed(answers, extras.pool, networks.networks, device)
+    heard = bool(networks.networks)
     if echo is None:
-        echo = 1.0 if students else echo_for(count) if own else 0.0
+        echo = 1.0 if students else echo_for(count) if heard else 0.0
     moves = moves_for(count) if exact is None else "none" if exact else "all"
-    steady = steady_for(count, echoing=bool(own and echo)) if steady is None else steady
+    steady = steady_for(count, echoing=bool(heard and echo)) if steady is None else steady
     loss = loss or loss_for(answers.scores if count else data.scores)
     teaching = Teaching(loss, moves, steady, truth, students, echo)
     epochs = epochs or epochs_for(len(data.images))
@@ -176,6 +188,7 @@ def command(
         "pool": manifest.provenance["pool"],
         "labels": manifest.provenance["labels"],
         "onnx_sha256": manifest.onnx_sha256,
+        "own_trial": manifest.provenance["own_trial"],
         **manifest.metrics,
     }
     agreement = 100 * manifest.metrics["agreement_on_transfer_set"]
@@ -185,4 +198,12 @@ def command(
         else f"{len(own)} networks folded into one on {len(data.images)} pictures"
     )
     text = [f"{out}: {source}, agrees on {agreement:.1f} % of them"]
+    if networks.trial:
+        text.append(trial_line(networks.trial))
     emit("distill", result, text, as_json=as_json)
+
+
+def trial_line(trial: Trial) -> str:
+    """What a trial of own networks found, for people."""
+    found = f"own networks: L2 {trial.own:.3f} to {trial.aside} answers set aside, a student alone {trial.alone:.3f}"
+    return f"{found}; " + ("so they are heard" if trial.heard else "so they are left out (--echo 1 hears them anyway)")

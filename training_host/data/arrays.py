@@ -61,6 +61,16 @@ class ScoredSet:
         """No answers yet, of pictures of `size` (height, width)."""
         return cls(np.empty((0, *size, 3), np.uint8), np.empty((0, len(classes)), np.float32), classes)
 
+    def take(self, index: npt.NDArray[np.integer]) -> ScoredSet:
+        """The rows of `index`."""
+        return replace(
+            self,
+            images=self.images[index],
+            scores=self.scores[index],
+            sha256=tuple(self.sha256[int(i)] for i in index) if self.sha256 else (),
+            weights=None if self.weights is None else self.weights[index],
+        )
+
     def labels_only(self) -> ScoredSet:
         """The same pictures as if the oracle had told its best class and nothing else: scores of 0 and 1."""
         best = np.eye(len(self.classes), dtype=np.float32)[self.scores.argmax(axis=1)]

@@ -50,7 +50,7 @@ def distill(
     """
     teaching, extras = teaching or Teaching(), extras or Extras()
     total = recipe.epochs * (teaching.students + 1)
-    kept = Kept(checkpoint, _identity(data, extras, recipe, teaching, [*([start] if start else []), *own]), device)
+    kept = Kept(checkpoint, identity_of(data, extras, recipe, teaching, [*([start] if start else []), *own]), device)
     students: list[nn.Module] = []
     alone = replace(teaching, echo=0.0)
     for number in range(teaching.students):
@@ -86,9 +86,10 @@ def steady_for(answers: int, *, echoing: bool = False) -> float:
     return 0.6 if answers >= MANY else 0.3 if echoing else 0.0
 
 
-def _identity(
-    data: ScoredSet, extras: Extras, recipe: Recipe, teaching: Teaching, networks: Sequence[nn.Module]
+def identity_of(
+    data: ScoredSet, extras: Extras, recipe: Recipe, teaching: Teaching, networks: Sequence[nn.Module] = ()
 ) -> str:
+    """What a training depends on: files of an interrupted one with another identity are not gone on with."""
     digest = hashlib.sha256(f"{recipe!r} {teaching!r}".encode())
     weights = (tensor.detach().cpu().numpy() for network in networks for tensor in network.state_dict().values())
     for array in (data.images, data.scores, data.weights, extras.pool, extras.labels, *weights):
