@@ -17,7 +17,7 @@ from training_host.nets.build import build_net
 from training_host.training.committee import committee
 from training_host.training.completed import geometric_mean
 from training_host.training.device import Device
-from training_host.training.distill import distill, epochs_for, identity_of, moves_for
+from training_host.training.distill import LEAST_STEPS, distill, identity_of, moves_for
 from training_host.training.evaluate import predict
 from training_host.training.kept import Kept
 from training_host.training.loop import EpochReport, Recipe
@@ -46,8 +46,9 @@ class Trial:
 
 
 def trial_epochs(answers: int) -> int:
-    """How long a trial of so many answers trains its student, where nobody says it."""
-    return epochs_for(answers - answers // _ASIDE)
+    """How long a trial of so many answers trains its student, where nobody says it: as long as the recipe with few
+    answers, and no longer with many."""
+    return -(-LEAST_STEPS // max(1, (answers - answers // _ASIDE) // Recipe.batch))
 
 
 def try_own(
