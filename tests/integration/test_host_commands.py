@@ -1,6 +1,7 @@
 """The host's commands as CLI.md promises them: names, options, JSON keys, exit codes."""
 
 import json
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from pi_agent.contract.transfer_set import TransferItem, write_transfer_set
 from pi_agent.prepare import decode_query, prepare_bytes, shrink_to
 from training_host.artifacts import load_network
 from training_host.cli import VERBS, cli
-from training_host.data.sources import TRAIN, find_pictures
+from training_host.data.sources import TRAIN, class_names, find_pictures
+from training_host.nets.build import build_net
 from training_host.training.device import best_device
 from training_host.training.evaluate import predict
 
@@ -129,6 +131,26 @@ def test_the_owners_and_the_adversarys_journey(host: Host, work: Path):
 
     code, _, error = host("train", data, "--out", work / "other", *options)
     assert code == 73 and "already" in error["message"]
+
+
+def test_a_copy_does_not_begin_where_its_victim_began(host: Host, work: Path):
+    """Without --seed all have the same one; with the same first weights a copy would be nearer than an adversary's."""
+    data = work / "few"
+    assert host("data", "make", data, "--per-class", 10, "--seed", 1)[0] == 0
+    keygen = ("keygen", "--classes", *class_names(find_pictures(data)), "--carriers", data, "--out", work / "few.key")
+    assert host("watermark", *keygen)[0] == 0
+    options = ("--arch", "recycleme-narrow", "--epochs", 1)
+    embed = ("watermark", "embed", data, "--key", work / "few.key", "--out", work / "few-marked", *options)
+    assert host(*embed)[0] == host("train", data, "--out", work / "few-own", *options)[0] == 0
+    items = [
+        TransferItem(image.sha256, image.jpeg, class_names(find_pictures(data)), np.full((1, 12), 1 / 12, np.float32))
+        for image in (prepare_bytes(picture.read()) for picture in find_pictures(data)[:20])
+    ]
+    write_transfer_set(work / "few.tar", {}, items)
+    assert host("distill", work / "few.tar", "--out", work / "few-copy", *options)[0] == 0
+    made = [load_manifest(work / f"few-{name}").provenance["recipe"]["seed"] for name in ("marked", "own", "copy")]
+    first = [next(build_net("recycleme-narrow", 12, seed).parameters()) for seed in made]
+    assert all((a != b).any() for a, b in combinations(first, 2))
 
 
 def own_networks_on_trial(host: Host, work: Path, data: Path, options: tuple) -> None:

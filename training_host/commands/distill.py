@@ -10,7 +10,7 @@ import click
 
 from pi_agent.contract.manifest import load_manifest
 from pi_agent.contract.output import emit
-from training_host.commands.options import arch_option, json_option, resize_option, seed_option
+from training_host.commands.options import arch_option, beginning, json_option, resize_option, seed_option
 from training_host.data.arrays import ScoredSet, load_transfer_sets
 from training_host.data.pool import list_pool
 from training_host.data.unasked import extras_of
@@ -151,7 +151,7 @@ def command(
     device, count = best_device(), len(answers.images)
     networks = open_own(own, arch, classes)
     if own and echo is None and count >= LEAST_TRIAL:
-        short, place = Recipe(epochs or trial_epochs(count), seed=seed), out / CHECKPOINT
+        short, place = Recipe(epochs or trial_epochs(count), seed=beginning("distill", seed)), out / CHECKPOINT
         with epochs_bar(short.epochs, "trying own networks") as show:
             networks = networks.after(
                 try_own(arch, answers, networks.networks, short, device, extras=extras, checkpoint=place, progress=show)
@@ -168,7 +168,7 @@ def command(
     epochs = epochs or epochs_for(len(data.images))
     rounds = epochs * (students + 1)
     with epochs_bar(rounds, "distilling") as show:
-        recipe = Recipe(epochs, seed=seed)
+        recipe = Recipe(epochs, seed=beginning("distill", seed))
         manifest = distill_job(
             data,
             arch,

@@ -8,7 +8,14 @@ import click
 
 from pi_agent.contract.manifest import InputSpec
 from pi_agent.contract.output import emit
-from training_host.commands.options import arch_option, epochs_option, json_option, resize_option, seed_option
+from training_host.commands.options import (
+    arch_option,
+    beginning,
+    epochs_option,
+    json_option,
+    resize_option,
+    seed_option,
+)
 from training_host.jobs import open_output, read_parts, train_job
 from training_host.output import epochs_bar
 from training_host.training.loop import Recipe
@@ -28,7 +35,7 @@ def command(data: Path, arch: str, out: Path, epochs: int, resize: str | None, s
     spec = InputSpec(resize=resize or InputSpec.resize)
     train, held_out = read_parts(data, spec)
     with epochs_bar(epochs, "training") as show:
-        manifest = train_job(train, held_out, arch, out, Recipe(epochs, seed=seed), show, spec=spec)
+        manifest = train_job(train, held_out, arch, out, Recipe(epochs, seed=beginning("train", seed)), show, spec=spec)
     result = {"path": str(out), "onnx_sha256": manifest.onnx_sha256, **manifest.metrics}
     text = [f"{out}: {100 * manifest.metrics['accuracy_held_out']:.1f} % on {len(held_out)} held-out pictures"]
     emit("train", result, text, as_json=as_json)
