@@ -4,10 +4,11 @@ Run: python benchmarks/substitute.py default [--work DIR] [--budgets 500,2000] [
      python benchmarks/substitute.py PATH-TO-PHOTOS --name trashnet
 
 Every training is one file in --work as soon as it is there, and the same command goes on; --table makes the table of
-what is there. The network is RecycleMe at a quarter of its width: two cores need it. Held-out pictures are never asked
-and never trained with. The adversary has what the victim was trained with, true labels included, as in CSAW ESC 2022,
-and four networks trained from them without a query. ART's two attacks run where
-`pip install -c constraints.txt -e .[peers]` was done; without it their rows are missing.
+what is there. A part of the table (--kinds, --budgets, --victims) is printed, and kept in results/ with --record only.
+The network is RecycleMe at a quarter of its width: two cores need it. Held-out pictures are never asked and never
+trained with. The adversary has what the victim was trained with, true labels included, as in CSAW ESC 2022, and four
+networks trained from them without a query. ART's two attacks run where `pip install -c constraints.txt -e .[peers]`
+was done; without it their rows are missing.
 """
 
 from __future__ import annotations
@@ -55,7 +56,10 @@ def main() -> None:
     parser.add_argument("--kinds", help="only these, separated by semicolons")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--table", action="store_true", help="train nothing: the table of what is there")
+    parser.add_argument("--record", action="store_true", help="keep this table in results/ even if it is a part only")
     given = parser.parse_args()
+    parts = ("kinds", "budgets", "victims")
+    kept = given.record or all(getattr(given, part) == parser.get_default(part) for part in parts)
     began, work = time.monotonic(), make_folder(given.work)
     train, held_out = arrays(given.name, None if given.data == "default" else Path(given.data), work)
     bench = Bench(given.name, train, held_out, given.epochs, work)
@@ -74,8 +78,9 @@ def main() -> None:
         f"{given.epochs} epochs, {given.victims} victims, {best_device().describe()}, {busy:.0f} processor seconds"
     )
     figures = {"results": scored, "references": references}
-    report(f"substitute_{given.name}", header, rows_of(scored, references), figures)
-    draw(RESULTS / f"substitute_{given.name}.svg", scored, references)
+    report(f"substitute_{given.name}" if kept else None, header, rows_of(scored, references), figures)
+    if kept:
+        draw(RESULTS / f"substitute_{given.name}.svg", scored, references)
     print(f"\n{time.monotonic() - began:.0f} s")
 
 

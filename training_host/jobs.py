@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -36,13 +37,20 @@ CHECKPOINT = "checkpoint.pt"
 _LEAST_PICTURES = 64
 
 
-def open_output(folder: Path) -> Path:
-    """A folder for a new model. A finished model in it is not overwritten: raises `CannotCreate` (73)."""
-    make_folder(folder)
+def check_output(folder: Path) -> Path:
+    """Whether a model folder can be made here, asked before the long work; nothing is made: what follows may refuse.
+
+    Raises `CannotCreate` (73) where it cannot be, and where a finished model is: none is overwritten.
+    """
     if (folder / FILE_NAME).exists():
         raise CannotCreate(
             path=folder, reason="a finished model is there already", hint="give another --out, or remove it"
         )
+    nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not nearest.is_dir():
+        raise CannotCreate(path=folder, reason=f"{nearest} is no folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise CannotCreate(path=folder, reason=f"no right to write in {nearest}")
     return folder
 
 

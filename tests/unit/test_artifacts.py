@@ -13,7 +13,7 @@ from pi_agent.runtime.inspect import inspect_model
 from training_host.artifacts import load_network, save_model
 from training_host.errors import ParityError
 from training_host.export.onnx import check_parity, to_onnx
-from training_host.jobs import int8_job, open_output
+from training_host.jobs import check_output, int8_job
 from training_host.nets.build import build_net
 from training_host.predictor import load_predictor
 from training_host.training.device import Device
@@ -79,4 +79,4 @@ def test_a_manifest_that_makes_no_sense_is_refused_by_its_key(folder: Path, tmp_
 
 def test_a_finished_model_is_not_overwritten(folder: Path):
     with pytest.raises(CannotCreate):
-        open_output(folder)
+        check_output(folder)

@@ -400,4 +400,4 @@ def test_an_empty_or_half_trained_folder_is_simply_gone_on_with(owner: Owner, tm
             folder.mkdir()
             (folder / content).touch()
         assert begin(replace(owner.embedding, out=folder), owner.key) is None
-        assert folder.is_dir()
+        assert folder.exists() == bool(content), "what follows may refuse, so nothing is made yet"

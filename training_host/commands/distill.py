@@ -8,13 +8,14 @@ from pathlib import Path
 
 import click
 
+from pi_agent.contract.files import make_folder
 from pi_agent.contract.manifest import load_manifest
 from pi_agent.contract.output import emit
 from training_host.commands.options import arch_option, beginning, json_option, resize_option, seed_option
 from training_host.data.arrays import ScoredSet, load_transfer_sets
 from training_host.data.pool import list_pool
 from training_host.data.unasked import extras_of
-from training_host.jobs import CHECKPOINT, distill_job, open_output, spec_of
+from training_host.jobs import CHECKPOINT, check_output, distill_job, spec_of
 from training_host.output import epochs_bar
 from training_host.own_networks import open_own
 from training_host.training.completed import completed
@@ -137,7 +138,7 @@ def command(
         raise click.UsageError("--truth needs --pool with class folders: nobody else knows the true labels")
     if students and echo == 0:
         raise click.UsageError("--students without --echo would train networks that nobody listens to")
-    open_output(out)
+    check_output(out)
     spec = spec_of(resize, [*own, *([start] if start else [])])
     answers = load_transfer_sets(transfer, spec, budget) if transfer else None
     classes = answers.classes if answers else load_manifest(own[0]).classes
@@ -151,7 +152,8 @@ def command(
     device, count = best_device(), len(answers.images)
     networks = open_own(own, arch, classes)
     if own and echo is None and count >= LEAST_TRIAL:
-        short, place = Recipe(epochs or trial_epochs(count), seed=beginning("distill", seed)), out / CHECKPOINT
+        short = Recipe(epochs or trial_epochs(count), seed=beginning("distill", seed))
+        place = make_folder(out) / CHECKPOINT
         with epochs_bar(short.epochs, "trying own networks") as show:
             networks = networks.after(
                 try_own(arch, answers, networks.networks, short, device, extras=extras, checkpoint=place, progress=show)

@@ -16,7 +16,7 @@ from training_host.commands.options import json_option
 from training_host.commands.score import named_folders
 from training_host.export.forms import export_forms, pictures_for, points_against
 from training_host.export.processor import FP16, FP32, INT8
-from training_host.jobs import open_output
+from training_host.jobs import check_output
 
 
 @click.command(epilog="Example: train-host export substitute --int8 --calibration night.tar --out substitute-int8")
@@ -64,7 +64,7 @@ def command(
     if any(scoring) and not forms:
         raise click.UsageError("points are for --int8 and --fp16; of the plain export `train-host score` tells them")
     if not forms:
-        _plain(model, open_output(out or model.with_name(f"{model.name}-onnx")), opset, as_json)
+        _plain(model, check_output(out or model.with_name(f"{model.name}-onnx")), opset, as_json)
         return
     if calibration is None:
         raise RefusedInput(
@@ -75,7 +75,7 @@ def command(
     alone = out is not None and len(forms) == 1
     targets = {form: out if alone and out else (out or model.parent) / f"{model.name}-{form}" for form in forms}
     pictures = pictures_for(calibration, load_manifest(model))
-    written = export_forms(model, {form: open_output(path) for form, path in targets.items()}, pictures, points)
+    written = export_forms(model, {form: check_output(path) for form, path in targets.items()}, pictures, points)
     metrics = written[forms[0]].metrics
     files = [_file(targets[form], manifest, form) for form, manifest in written.items()]
     compared = {key: metrics[key] for key in ("forms", "compared_on", "timed_on", "best_on")}

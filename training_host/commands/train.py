@@ -16,7 +16,7 @@ from training_host.commands.options import (
     resize_option,
     seed_option,
 )
-from training_host.jobs import open_output, read_parts, train_job
+from training_host.jobs import check_output, read_parts, train_job
 from training_host.output import epochs_bar
 from training_host.training.loop import Recipe
 
@@ -31,7 +31,7 @@ from training_host.training.loop import Recipe
 @json_option
 def command(data: Path, arch: str, out: Path, epochs: int, resize: str | None, seed: int, as_json: bool) -> None:
     """Train on the training part of DATA and measure on its held-out part. Interrupted, it goes on where it was."""
-    open_output(out)
+    check_output(out)
     spec = InputSpec(resize=resize or InputSpec.resize)
     train, held_out = read_parts(data, spec)
     with epochs_bar(epochs, "training") as show:

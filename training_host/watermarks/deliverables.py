@@ -18,7 +18,7 @@ from pi_agent.contract.files import atomic_write, sync_folder
 from pi_agent.contract.manifest import FILE_NAME, Manifest, load_manifest
 from pi_agent.contract.strict import as_mapping
 from training_host.data.arrays import LabelledSet
-from training_host.jobs import open_output
+from training_host.jobs import check_output
 from training_host.report.mark_page import write_mark_report
 from training_host.watermarks.claim import as_embedded
 from training_host.watermarks.krc import KrcSettings
@@ -35,7 +35,7 @@ def missing(folder: Path) -> list[str]:
 
 
 def begin(embedding: Embedding, key: WatermarkKey) -> Manifest | None:
-    """Make the output folder ready; a manifest where the same embedding is finished and only deliverables are missing.
+    """A manifest where the same embedding is finished and only deliverables are missing, or None: a folder to be made.
 
     `key`: as it was loaded. Raises `CannotCreate` (73) where any other model is, and where a file of the owner's has
     the name of a deliverable.
@@ -47,7 +47,7 @@ def begin(embedding: Embedding, key: WatermarkKey) -> Manifest | None:
             hint = "give another --out, or move it away: nothing is overwritten"
             raise CannotCreate(path=out / taken[0], reason="a file is there already", hint=hint)
     if not (out / FILE_NAME).exists() or not missing(out):
-        open_output(out)
+        check_output(out)
         return None
     try:
         manifest = load_manifest(out)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pi_agent.contract.claim import WatermarkKey, load_key
+from pi_agent.contract.files import make_folder
 from pi_agent.contract.manifest import InputSpec
 from pi_agent.contract.output import emit
 from pi_agent.contract.signed import load_signer
@@ -80,7 +81,7 @@ def command(
     if manifest is not None:
         check_data(embedding, key, len(train), manifest)
     else:
-        write_carriers(out, carriers)
+        write_carriers(make_folder(out), carriers)
         if completed:
             key = complete_commitment(out, key, load_signer(key_path))
         with epochs_bar(epochs, "embedding") as show:
