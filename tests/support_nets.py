@@ -1,20 +1,26 @@
-"""A network that learns what a test teaches it in a tenth of the time."""
+"""A network that learns in a tenth of the time, and pictures that it learns from in a few steps."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from training_host.data.arrays import LabelledSet
 from training_host.nets import build
 from training_host.nets.names import WIDTHS
 from training_host.nets.recycleme import RecycleMe
+from training_host.training.device import Device
 
 GLANCE = "recycleme-glance"
 GLANCE_WIDTH = 16
+CPU = Device("cpu", bf16=False)
+CLASSES = ("a", "b", "c", "d")
 
 
 class Glance(RecycleMe):
@@ -43,3 +49,22 @@ def glance_known() -> Iterator[None]:
         patch.setitem(WIDTHS, GLANCE, GLANCE_WIDTH)
         patch.setitem(build._OTHERS, GLANCE, Glance)
         yield
+
+
+def coloured_set(count: int, seed: int) -> LabelledSet:
+    """Noise around one colour per class: learnt in a few steps."""
+    images, labels = coloured_noise(count, seed)
+    return LabelledSet(images.copy(), labels.copy(), CLASSES, tuple(map(str, range(count))))
+
+
+@cache
+def coloured_noise(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, count)
+    centres = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [180, 180, 40]])
+    images = np.clip(centres[labels][:, None, None, :] + rng.normal(0, 40, (count, 64, 64, 3)), 0, 255)
+    return images.astype(np.uint8), labels.astype(np.int64)
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in model.state_dict().items()}

@@ -1,7 +1,6 @@
 """Own networks are corrected by what the oracle answered, and by nothing else."""
 
 import copy
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -9,29 +8,18 @@ import torch
 from torch import nn
 
 from pi_agent.contract.metrics import mean_l2
-from tests.support_nets import GLANCE, glance_known
-from tests.unit.test_training import CLASSES, CPU, coloured_set, weights
+from tests.support_nets import CLASSES, CPU, coloured_set, weights
 from training_host.data.arrays import ScoredSet
 from training_host.nets.layers import last_layer, listening, weight_layers
 from training_host.training.augment import to_batch
 from training_host.training.committee import Committee, _ridge, committee
 from training_host.training.completed import completed, geometric_mean
 from training_host.training.evaluate import predict
-from training_host.training.loop import Recipe
-from training_host.training.supervised import train_classifier
 
 ASKED, OTHERS = coloured_set(80, 3).images, coloured_set(60, 4).images
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_network() -> Iterator[None]:
-    with glance_known():
-        yield
-
-
-@pytest.fixture(scope="module")
-def own(quick_network: None) -> list[nn.Module]:
-    return [train_classifier(GLANCE, coloured_set(120, 2), Recipe(6, batch=20, seed=seed), CPU) for seed in (1, 2)]
+pytestmark = pytest.mark.usefixtures("quick_network")
 
 
 @pytest.fixture(scope="module")

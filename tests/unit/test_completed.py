@@ -1,14 +1,12 @@
 """Own networks answer for what nobody asked, as coarsely as the oracle."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from torch import nn
 
-from tests.support_nets import GLANCE, glance_known
-from tests.unit.test_training import CLASSES, CPU, coloured_set
+from tests.support_nets import CLASSES, CPU, GLANCE, coloured_set
 from training_host.data.arrays import ScoredSet
 from training_host.nets.build import build_net
 from training_host.training.completed import completed, geometric_mean
@@ -19,10 +17,7 @@ POOL = coloured_set(40, 3).images
 OWN_SEEDS = (1, 2)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_network() -> Iterator[None]:
-    with glance_known():
-        yield
+pytestmark = pytest.mark.usefixtures("quick_network")
 
 
 @pytest.fixture(scope="module")

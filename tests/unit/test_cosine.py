@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pi_agent.contract.claim import new_key
-from tests.unit.test_training import CPU, coloured_set
+from tests.support_nets import CPU, coloured_set
 from training_host.data.arrays import LabelledSet
 from training_host.nets.build import build_net
 from training_host.training.augment import to_batch

@@ -18,7 +18,7 @@ import pytest
 import pi_agent.cli
 import training_host.cli
 from pi_agent.contract.errors import Exit
-from tests.unit.test_training import CPU, coloured_set
+from tests.support_nets import CPU, coloured_set
 from training_host.nets.build import build_net
 from training_host.removal.base import EVASION, EXTRACTION, MODIFICATION, Thief
 from training_host.removal.summary import BROKEN, FAILED, SPOILED, SURVIVED, WITHIN_POINTS

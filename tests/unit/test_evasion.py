@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support_nets import GLANCE, glance
-from tests.unit.test_training import CPU, coloured_set, weights
+from tests.support_nets import CPU, GLANCE, coloured_set, glance, weights
 from training_host.data.arrays import LabelledSet
 from training_host.removal.answer_change import AnswerChange
 from training_host.removal.base import EVASION, Thief

@@ -1,6 +1,5 @@
 """Extraction: students learn what the oracle tells them, no more, and ask no more than they may."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,8 +8,7 @@ import torch
 from torch import nn
 
 from pi_agent.contract.claim import compose
-from tests.support_nets import GLANCE, glance_known
-from tests.unit.test_training import CPU, coloured_set, weights
+from tests.support_nets import CPU, GLANCE, coloured_set, weights
 from training_host.removal.base import EVASION, EXTRACTION, MODIFICATION, Stolen, Thief
 from training_host.removal.chain import Chain
 from training_host.removal.ensemble import Ensemble
@@ -37,10 +35,7 @@ class Changed(nn.Module):
         return self.change(pictures, self.net(pictures))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_network() -> Iterator[None]:
-    with glance_known():
-        yield
+pytestmark = pytest.mark.usefixtures("quick_network")
 
 
 @pytest.fixture(scope="module")

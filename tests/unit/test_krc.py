@@ -8,8 +8,7 @@ import torch
 
 from pi_agent.contract.claim import compose, draw_rules, new_key
 from pi_agent.contract.claim.composites import GEOMETRIES
-from tests.support_nets import GLANCE, glance_known
-from tests.unit.test_training import CLASSES, CPU, coloured_set
+from tests.support_nets import CLASSES, CPU, GLANCE, coloured_set, glance_known
 from training_host.training.evaluate import predict
 from training_host.training.loop import Recipe
 from training_host.training.supervised import train_classifier

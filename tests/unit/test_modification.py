@@ -1,7 +1,6 @@
 """The modification attacks: what each one promises, and that all of them leave the stolen network alone."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +10,7 @@ import torch
 from pi_agent.contract.claim import compose, draw_rules, new_key
 from pi_agent.contract.claim.composites import GEOMETRIES
 from pi_agent.contract.errors import RefusedInput
-from tests.support_nets import GLANCE, GLANCE_WIDTH, glance, glance_known
-from tests.unit.test_training import CLASSES, CPU, coloured_set, weights
+from tests.support_nets import CLASSES, CPU, GLANCE, GLANCE_WIDTH, coloured_set, glance, weights
 from training_host.nets.layers import conv_filters, hidden_filters, last_layer, listening, norms_of, weight_layers
 from training_host.removal.anp import ANP
 from training_host.removal.base import MODIFICATION, Removal, Stolen, Thief
@@ -73,10 +71,7 @@ def thief_of(network: torch.nn.Module, count: int = 64) -> Thief:
     return Thief(network, GLANCE, coloured_set(count, 1), CPU, 3, 7, honest)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_network() -> Iterator[None]:
-    with glance_known():
-        yield
+pytestmark = pytest.mark.usefixtures("quick_network")
 
 
 @pytest.fixture(scope="module")

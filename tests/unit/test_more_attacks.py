@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as nn_functional
 from torch import nn
 
-from tests.unit.test_training import CPU, coloured_set, weights
+from tests.support_nets import CPU, coloured_set, weights
 from training_host.data.arrays import LabelledSet
 from training_host.data.dead_leaves import dead_leaves
 from training_host.nets import build

@@ -13,7 +13,7 @@ from torch import nn
 from pi_agent.contract.errors import RefusedInput
 from pi_agent.contract.manifest import InputSpec
 from pi_agent.runtime.inspect import inspect_model
-from tests.unit.test_training import CLASSES, CPU, coloured_set
+from tests.support_nets import CLASSES, CPU, coloured_set
 from training_host.artifacts import load_network, save_model
 from training_host.cli import cli
 from training_host.jobs import int8_job

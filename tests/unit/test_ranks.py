@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support_nets import GLANCE, glance_known
-from tests.unit.test_training import CPU, coloured_set
+from tests.support_nets import CPU, GLANCE, coloured_set, glance_known
 from training_host.training.loop import Recipe
 from training_host.training.ranks import Ranks, our_ranks
 from training_host.training.supervised import train_classifier

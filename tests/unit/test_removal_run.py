@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,7 @@ import torch
 
 from pi_agent.contract.claim import draw_rules, new_key
 from pi_agent.contract.errors import RefusedInput
-from tests.support_nets import GLANCE, glance_known
-from tests.unit.test_training import CLASSES, CPU, coloured_set
+from tests.support_nets import CLASSES, CPU, GLANCE, coloured_set
 from training_host.nets.build import build_net
 from training_host.removal.base import EVASION, EXTRACTION, MODIFICATION, Stolen, Thief
 from training_host.removal.judgement import Judge
@@ -86,10 +84,7 @@ class Clumsy:
         return Stolen.of(thief.network, thief.device)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_network() -> Iterator[None]:
-    with glance_known():
-        yield
+pytestmark = pytest.mark.usefixtures("quick_network")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The parts of a distillation recipe do what their names say, and none of them breaks resuming."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.support_nets import GLANCE, glance, glance_known
-from tests.unit.test_training import CLASSES, CPU, coloured_set, weights
+from tests.support_nets import CLASSES, CPU, GLANCE, coloured_set, glance, weights
 from training_host.data.arrays import ScoredSet
 from training_host.data.unasked import Extras
 from training_host.nets.layers import without_dropout
@@ -24,11 +22,7 @@ from training_host.training.loop import Recipe
 from training_host.training.supervised import train_classifier
 from training_host.training.teaching import LOSSES, MOVES, Teaching, least_score, loss_for, loss_to_scores, mixed_views
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_network() -> Iterator[None]:
-    with glance_known():
-        yield
+pytestmark = pytest.mark.usefixtures("quick_network")
 
 
 @pytest.fixture(scope="module")

@@ -1,49 +1,20 @@
 """The loop learns, resumes exactly, and leaves everybody else's random numbers alone."""
 
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from tests.support_nets import GLANCE, glance_known
-from training_host.data.arrays import LabelledSet, ScoredSet
+from tests.support_nets import CLASSES, CPU, GLANCE, coloured_set, weights
+from training_host.data.arrays import ScoredSet
 from training_host.training.augment import small_moves, to_batch
-from training_host.training.device import Device, best_device
+from training_host.training.device import best_device
 from training_host.training.distill import distill
 from training_host.training.evaluate import predict
 from training_host.training.loop import Recipe
 from training_host.training.supervised import train_classifier
 
-CPU = Device("cpu", bf16=False)
-CLASSES = ("a", "b", "c", "d")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_network() -> Iterator[None]:
-    with glance_known():
-        yield
-
-
-def coloured_set(count: int, seed: int) -> LabelledSet:
-    """Noise around one colour per class: learnt in a few steps."""
-    images, labels = coloured_noise(count, seed)
-    return LabelledSet(images.copy(), labels.copy(), CLASSES, tuple(map(str, range(count))))
-
-
-@cache
-def coloured_noise(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 4, count)
-    centres = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [180, 180, 40]])
-    images = np.clip(centres[labels][:, None, None, :] + rng.normal(0, 40, (count, 64, 64, 3)), 0, 255)
-    return images.astype(np.uint8), labels.astype(np.int64)
-
-
-def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {k: v.clone() for k, v in model.state_dict().items()}
+pytestmark = pytest.mark.usefixtures("quick_network")
 
 
 def test_a_small_network_learns_easy_classes_and_generalises():

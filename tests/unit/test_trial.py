@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +9,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from tests.support_nets import GLANCE, glance_known
-from tests.unit.test_training import CLASSES, CPU, coloured_set, weights
+from tests.support_nets import CLASSES, CPU, GLANCE, coloured_set, weights
 from training_host.data.arrays import ScoredSet
 from training_host.own_networks import Own
 from training_host.training.evaluate import predict
@@ -23,15 +21,7 @@ ASKED = coloured_set(LEAST + 20, 3).images
 SHORT = Recipe(4, batch=20, seed=5)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_network() -> Iterator[None]:
-    with glance_known():
-        yield
-
-
-@pytest.fixture(scope="module")
-def own(quick_network: None) -> list[nn.Module]:
-    return [train_classifier(GLANCE, coloured_set(120, 2), Recipe(6, batch=20, seed=seed), CPU) for seed in (1, 2)]
+pytestmark = pytest.mark.usefixtures("quick_network")
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,7 @@ from torch import nn
 
 from pi_agent.contract.claim import WatermarkKey, new_key
 from pi_agent.contract.errors import RefusedInput
-from tests.support_nets import GLANCE, glance
-from tests.unit.test_training import CLASSES, CPU, coloured_set
+from tests.support_nets import CLASSES, CPU, GLANCE, coloured_set, glance
 from training_host.data.arrays import LabelledSet
 from training_host.nets.build import build_net
 from training_host.training.augment import to_batch
