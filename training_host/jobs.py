@@ -42,15 +42,15 @@ def check_output(folder: Path) -> Path:
 
     Raises `CannotCreate` (73) where it cannot be, and where a finished model is: none is overwritten.
     """
-    if (folder / FILE_NAME).exists():
-        raise CannotCreate(
-            path=folder, reason="a finished model is there already", hint="give another --out, or remove it"
-        )
     nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
     if not nearest.is_dir():
         raise CannotCreate(path=folder, reason=f"{nearest} is no folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise CannotCreate(path=folder, reason=f"no right to write in {nearest}")
+    if os.path.lexists(folder / FILE_NAME):
+        raise CannotCreate(
+            path=folder, reason="a finished model is there already", hint="give another --out, or remove it"
+        )
     return folder
 
 

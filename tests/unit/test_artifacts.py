@@ -1,6 +1,7 @@
 """Model folders: written whole, exported with parity, refused when anything in them was changed."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +81,31 @@ def test_a_manifest_that_makes_no_sense_is_refused_by_its_key(folder: Path, tmp_
 def test_a_finished_model_is_not_overwritten(folder: Path):
     with pytest.raises(CannotCreate):
         check_output(folder)
+
+
+def test_an_output_is_checked_and_not_made(tmp_path: Path):
+    assert check_output(tmp_path / "a" / "b") == tmp_path / "a" / "b" and not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for place in ("file", "file/deeper", "dangling", "dangling/deeper"):
+        with pytest.raises(CannotCreate, match="no folder"):
+            check_output(tmp_path / place)
+
+
+def test_where_nobody_may_write_that_is_said_before_the_work(tmp_path: Path):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    places, refused = (closed, closed / "new", closed / "new" / "deeper"), 0
+    child = os.fork()
+    if not child:
+        try:
+            if not os.getuid():
+                os.setuid(65534)  # root may write everywhere
+            for place in places:
+                try:
+                    check_output(place)
+                except CannotCreate:
+                    refused += 1
+        finally:
+            os._exit(refused)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == len(places)
